@@ -7,7 +7,9 @@ Defaults, units and ranges stand here and nowhere else; `config/pipeline_config.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,7 +118,10 @@ class RetrainingSettings(Section, frozen=True):
     window_rows: Count = 100_000
     schedule: Annotated[
         str,
-        Meta(pattern=r"^(daily|monday|tuesday|wednesday|thursday|friday|saturday|sunday) ([01]\d|2[0-3]):[0-5]\d$"),
+        Meta(
+            pattern=r"^(daily|monday|tuesday|wednesday|thursday|friday|saturday|sunday) ([01]\d|2[0-3]):[0-5]\d$",
+            description="daily or a day of the week, and HH:MM",
+        ),
     ] = "sunday 02:00"
 
 
@@ -139,6 +144,9 @@ class DeploymentSettings(Section, frozen=True):
     health_check_interval: Seconds = 30.0
     sync_interval: Seconds = 3.0
     max_prediction_batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    max_request_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 16 * 2**20
+    #: Answer on any address and host name although no key is set.
+    open_without_keys: bool = False
 
 
 class LoggingSettings(Section, frozen=True):
@@ -196,8 +204,8 @@ def load_settings(path: Path | None = None, environment: dict[str, str] | None =
     """
     source = path or configuration_path()
     tree = _read_yaml(source)
-    _override(tree, dict(os.environ) if environment is None else environment)
-    return decode_settings(tree, str(source))
+    overridden = _override(tree, dict(os.environ) if environment is None else environment)
+    return decode_settings(tree, " with ".join([str(source), *overridden]))
 
 
 def decode_settings(tree: dict[str, Any], source: str = "configuration") -> Settings:
@@ -226,11 +234,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _override(tree: dict[str, Any], environment: dict[str, str]) -> None:
-    """Applies `MLOPS_<SECTION>__<KEY>=value`; a value is YAML, so numbers, lists (`["a"]`) and `null` work."""
-    import yaml
-
+def _override(tree: dict[str, Any], environment: dict[str, str]) -> list[str]:
+    """Applies `MLOPS_<SECTION>__<KEY>=value` and returns the variables used; lists and mappings are JSON."""
     sections = {name.upper(): name for name in Settings.__struct_fields__}
+    applied = []
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
@@ -239,37 +246,65 @@ def _override(tree: dict[str, Any], environment: dict[str, str]) -> None:
             continue
         if head not in sections or (not rest and not _is_scalar(sections[head])):
             raise ConfigurationError(f"{variable}: names no setting; see docs/configuration.md")
-        try:
-            value = yaml.safe_load(environment[variable])
-        except yaml.YAMLError:
-            value = environment[variable]
         node, path = tree, [sections[head], *(part.lower() for part in rest)]
         for key in path[:-1]:
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
                 raise ConfigurationError(f"{variable}: {key} is no section")
-        node[path[-1]] = value
+        node[path[-1]] = _from_text(environment[variable], _annotation(path))
+        applied.append(variable)
+    return applied
+
+
+def _from_text(text: str, annotation: Any) -> Any:
+    """The value that a variable's text means for a setting of this type: `2024` is a name where a name is wanted.
+
+    Text that does not fit comes back as YAML reads it, and is refused with its path when the tree is decoded.
+    """
+    import yaml
+
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        value = text
+    for reading in (value, text):
+        with contextlib.suppress(msgspec.ValidationError):
+            converted = msgspec.convert(reading, annotation, strict=not isinstance(reading, str))
+            return msgspec.to_builtins(converted)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _annotation(path: list[str]) -> Any:
+    """The declared type of a setting; `Any` for one that does not exist."""
+    annotation: Any = Settings
+    for key in path:
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            return Any
+        annotation = {f.name: f.type for f in msgspec.structs.fields(annotation)}.get(key, Any)
+    return annotation
 
 
 # Variables of the product that are no settings of this tree.
-ENVIRONMENT_NAMES = frozenset({"HOME", "CONFIG"})
+ENVIRONMENT_NAMES = frozenset({"HOME", "CONFIG", "SOAK", "TEST_DATA", "TEST_POSTGRES"})
 
 
 def _is_scalar(section: str) -> bool:
-    return not issubclass(_field_type(section), Section)
-
-
-def _field_type(section: str) -> type:
-    annotation = {f.name: f.type for f in msgspec.structs.fields(Settings)}[section]
-    return annotation if isinstance(annotation, type) else str
+    annotation = _annotation([section])
+    return not (isinstance(annotation, type) and issubclass(annotation, Section))
 
 
 def _path_first(message: str) -> str:
-    """`Expected … - at `$.a.b`` becomes `$.a.b: expected …`."""
-    text, separator, path = message.rpartition(" - at ")
-    if not separator:
-        return message[:1].lower() + message[1:]
-    return f"{path.strip('`')}: {text[:1].lower()}{text[1:]}"
+    """`Expected … - at `$.a.b`` becomes `$.a.b: expected …`, and an unknown key is named with its own path."""
+    text, _, where = message.rpartition(" - at ")
+    text = text or message
+    path = where[where.find("$") :].strip("`") if "$" in where else "$"
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
+    if unknown:
+        return f"{path}.{unknown[1]}: unknown key; docs/configuration.md lists every setting"
+    return f"{path}: {text[:1].lower()}{text[1:]}"
 
 
 def logs_directory() -> Path:

@@ -66,6 +66,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None]
     split: SplitRule
     data_source: str
+    #: Trained on the generated sample: gives way to the first model of a real table.
+    sample: bool = False
     libraries: dict[str, str]
     files: dict[str, FileDigest] = field(default_factory=dict)
     format_version: int = BUNDLE_FORMAT
@@ -86,6 +88,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
     schema: Schema
     model: bytes
     checks: Checks
+    #: Files beyond those that a server needs, for whoever asked for them.
+    extra: dict[str, bytes] = field(default_factory=dict)
 
 
 def write_bundle(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> str:
@@ -117,8 +121,8 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
     return _decode(directory, MANIFEST, content, Manifest), hashlib.sha256(content).hexdigest()
 
 
-def read_bundle(directory: Path, expected_sha256: str | None = None) -> Bundle:
-    """Reads what a server needs and verifies it against the manifest, and the manifest against `expected_sha256`."""
+def read_bundle(directory: Path, expected_sha256: str | None = None, *extra: str) -> Bundle:
+    """Reads what a server needs, and `extra` files, verified against the manifest, and that against `expected_sha256`."""
     manifest, digest = read_manifest(directory)
     if expected_sha256 is not None and digest != expected_sha256:
         raise BundleError(f"{directory.name}: {MANIFEST} is not the one that was promoted")
@@ -130,6 +134,7 @@ def read_bundle(directory: Path, expected_sha256: str | None = None) -> Bundle:
         schema=_decode(directory, SCHEMA, content[SCHEMA], Schema),
         model=content[MODEL],
         checks=_decode(directory, CHECKS, content[CHECKS], Checks),
+        extra={name: read_verified(directory, manifest, name) for name in extra},
     )
 
 

@@ -45,7 +45,7 @@ class FactorisedLevels(Sequence[Level | None]):
     def __getitem__(self, position: int | slice) -> Level | FactorisedLevels | None:
         if isinstance(position, slice):
             return FactorisedLevels(self.levels, self.positions[position])
-        return self.levels[self.positions[position]]
+        return self.levels[int(self.positions[position])]
 
     def take(self, rows: NDArray[np.intp]) -> FactorisedLevels:
         return FactorisedLevels(self.levels, self.positions[rows])
@@ -53,6 +53,8 @@ class FactorisedLevels(Sequence[Level | None]):
 
 #: Values are clipped this many trained ranges beyond the trained range: trees cannot tell, a linear model stays finite.
 CLIP_RANGES = 10.0
+#: And no further than this from zero: a float32 that overflows to infinity is no input for a model.
+LARGEST = 1e37
 
 
 class EncodedColumn(Struct, frozen=True):
@@ -132,11 +134,9 @@ def _numeric_columns(feature: Feature, numbers: NDArray[np.float64]) -> list[NDA
 
 
 def _clip(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    if feature.range is None:
-        return numbers
-    low, high = feature.range
+    low, high = feature.range or (-np.inf, np.inf)
     margin = CLIP_RANGES * (high - low)
-    return np.clip(numbers, low - margin, high + margin)
+    return np.clip(numbers, max(low - margin, -LARGEST), min(high + margin, LARGEST))
 
 
 def _date_part(seconds: NDArray[np.float64], missing: NDArray[np.bool_], part: DatePart) -> NDArray[np.float64]:
@@ -159,4 +159,4 @@ def _calendar_part(days: NDArray[np.int64], part: DatePart) -> NDArray[np.int64]
         return dates.astype("datetime64[Y]").astype(np.int64) + 1970
     if part == "month":
         return months.astype(np.int64) % 12 + 1
-    return (dates - months.astype("datetime64[D]")).astype(np.int64) + 1
+    return np.asarray((dates - months.astype("datetime64[D]")).astype(np.int64) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -96,3 +97,23 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+
+def json_rows(schema: Schema, raw: Sequence[RawColumn]) -> list[dict[str, Any]]:
+    """Raw columns as the rows that a request would hold; `raw_rows.raw_columns` reads them back to the same matrix."""
+    columns = [_json_values(feature, values) for feature, values in zip(schema.features, raw, strict=True)]
+    return [dict(zip(schema.feature_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _json_values(feature: Feature, values: RawColumn) -> list[Any]:
+    if feature.kind == "categorical":
+        return list(values)
+    return [_json_number(feature, float(value)) if np.isfinite(value) else None for value in np.asarray(values)]
+
+
+def _json_number(feature: Feature, value: float) -> Any:
+    if feature.kind == "boolean":
+        return bool(value)
+    if feature.kind == "datetime":
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    return int(value) if feature.integer and value.is_integer() else value

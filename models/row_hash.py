@@ -27,8 +27,11 @@ def row_hashes(columns: Mapping[str, RawColumn], key: int) -> Hashes:
     if not columns:
         raise ValueError("a row needs at least one column to have a hash")
     with np.errstate(over="ignore"):
-        parts = [_mix(_column_hashes(values) ^ _salt(name)) for name, values in columns.items()]
-        total = np.add.reduce(parts, dtype=np.uint64)
+        total: Hashes | None = None
+        for name, values in columns.items():
+            part = _mix(_column_hashes(values) ^ _salt(name))
+            total = part if total is None else np.add(total, part, out=total)
+        assert total is not None
         return _mix(total ^ _salt(f"key:{key}"))
 
 

@@ -37,6 +37,8 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
     integer: bool = False
     #: Datetime: the parts that vary in training, which become features.
     parts: tuple[DatePart, ...] = ()
+    #: Datetime: how training files wrote it, where that was not ISO 8601 (`%d/%m/%Y`); requests send ISO 8601.
+    date_format: str | None = None
 
 
 class Ignored(Struct, frozen=True, kw_only=True):

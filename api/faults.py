@@ -1,0 +1,116 @@
+"""What can be wrong with a request's rows: every fault, up to a bound, with its path and never with a value.
+
+This is the plain statement of the rules. `api.row_decoder` applies the same rules in one pass through msgspec, and
+comes here only after that pass has failed; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from models.raw_rows import parse_datetime
+from models.schema import Feature, Schema
+
+MAX_FAULTS = 20
+#: A client's own field names stand in paths; longer ones are cut.
+MAX_NAME = 120
+ABSENT = "absent"
+
+
+class Fault(Struct, frozen=True):
+    """`path` is a JSONPath (`$[2].age`), `got` a JSON type."""
+
+    path: str
+    rule: str
+    got: str
+
+
+def collect_faults(schema: Schema, document: Any) -> list[Fault]:
+    """The faults of a decoded request body, in the order of rows and features, at most `MAX_FAULTS`."""
+    if isinstance(document, dict):
+        return list(islice(_row_faults(schema, document, "$"), MAX_FAULTS))
+    if not isinstance(document, list):
+        return [Fault("$", "expected an object or a list of objects", json_type(document))]
+    if not document:
+        return [Fault("$", "expected at least one row", "array")]
+    faults = (fault for index, row in enumerate(document) for fault in _row_faults(schema, row, f"$[{index}]"))
+    return list(islice(faults, MAX_FAULTS))
+
+
+def is_datetime(text: str) -> bool:
+    try:
+        parse_datetime(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def expected(feature: Feature) -> str:
+    """The rule for one feature's value, in words."""
+    kinds = {"numeric": "a finite number", "boolean": "true or false", "datetime": "an ISO 8601 date or time as text"}
+    level = "a whole number" if has_integer_levels(feature) else "text"
+    return f"expected {kinds.get(feature.kind, level)}{'' if feature.required else ' or null'}"
+
+
+def has_integer_levels(feature: Feature) -> bool:
+    return any(isinstance(level, int) for level in feature.categories)
+
+
+def json_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    names = ((int | float, "number"), (str, "string"), (list, "array"))
+    return next((name for kind, name in names if isinstance(value, kind)), "object")
+
+
+def _row_faults(schema: Schema, row: Any, path: str) -> Iterator[Fault]:
+    if not isinstance(row, dict):
+        yield Fault(path, "expected an object", json_type(row))
+        return
+    for feature in schema.features:
+        if feature.name not in row:
+            yield Fault(child(path, feature.name), "required field", ABSENT)
+        elif not _is_valid(feature, row[feature.name]):
+            yield Fault(child(path, feature.name), expected(feature), json_type(row[feature.name]))
+    known = {*schema.feature_names, *(ignored.name for ignored in schema.ignored)} - {schema.target}
+    for name in row:
+        if name not in known:
+            rule = "the target is not sent" if name == schema.target else "unknown field"
+            yield Fault(child(path, name), rule, json_type(row[name]))
+
+
+def _is_valid(feature: Feature, value: Any) -> bool:
+    if value is None:
+        return not feature.required
+    if feature.kind == "boolean":
+        return isinstance(value, bool)
+    if feature.kind == "datetime":
+        return isinstance(value, str) and is_datetime(value)
+    if feature.kind == "numeric":
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+    if has_integer_levels(feature):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, str)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
+
+
+def child(path: str, name: str) -> str:
+    """`$.age`, or `$["Culmen Length (mm)"]` where the name is no identifier."""
+    if name.isidentifier() and len(name) <= MAX_NAME:
+        return f"{path}.{name}"
+    shown = name if len(name) <= MAX_NAME else name[:MAX_NAME] + "…"
+    return f"{path}[{msgspec.json.encode(shown).decode()}]"

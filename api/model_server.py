@@ -1,0 +1,200 @@
+"""The serving core: which model answers, and how a row becomes a logged answer. It knows no HTTP.
+
+    NoModelError            nothing is in service yet
+
+A request takes the reference to the served model once and keeps it, so an answer in flight when the model is swapped
+finishes on the old one. The old model goes when its last request has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Struct, UnsetType
+
+from api.row_decoder import Row, RowDecoder
+from api.row_warnings import RowWarning, WarningRules
+from models.bundle import BundleError, read_bundle
+from models.raw_rows import raw_columns
+from models.runtime import ModelRuntime
+from models.schema import ClassLabel, Feature, Schema
+from models.serving_plan import PlannedBundle
+from monitoring.ids import IdSource
+from monitoring.prediction_log import LoggedWarning, PredictionLine, PredictionLog
+
+#: Facts of the manifest that stay on the host: addresses of data, the key of the split, digests of single files.
+_UNPUBLISHED = ("data_source", "split", "files", "format_version")
+
+
+class NoModelError(Exception):
+    """Nothing is in service yet."""
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """The answer to one request; lists run parallel to its rows, each row of `probability` to `classes`."""
+
+    prediction: list[ClassLabel]
+    probability: list[list[float]]
+    classes: tuple[ClassLabel, ...]
+    prediction_id: list[str]
+    model_name: str
+    model_version: str
+    timestamp: datetime
+    warnings: list[RowWarning] | UnsetType = UNSET
+
+
+class ServedModel:
+    """One model version with all that answering needs, made at load. Immutable and safe to share between threads."""
+
+    def __init__(self, version: str, runtime: ModelRuntime, max_rows: int) -> None:
+        self.version = version
+        self.name = runtime.manifest.registered_name
+        self.manifest_sha256 = runtime.manifest_sha256
+        self.schema = runtime.schema
+        self.decoder = RowDecoder(runtime.schema, max_rows)
+        self.warnings = WarningRules(runtime.schema)
+        self.info: bytes = msgspec.json.encode(_info(version, runtime))
+        self._runtime = runtime
+
+    def probabilities(self, rows: Sequence[Row]) -> np.ndarray[Any, Any]:
+        """Class probabilities, (rows, classes)."""
+        return self._runtime.probabilities(self._runtime.encoder.encode(raw_columns(self.schema, rows)))
+
+
+class ModelServer:
+    """Answers rows with the model in service and logs every answer before it is given."""
+
+    def __init__(
+        self,
+        log: PredictionLog,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ids: IdSource | None = None,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._ids = ids or IdSource()
+        self._served: ServedModel | None = None
+
+    @property
+    def served(self) -> ServedModel | None:
+        return self._served
+
+    def serve(self, model: ServedModel) -> None:
+        """Swaps the model in service: one assignment, which threads see whole."""
+        self._served = model
+
+    def current(self) -> ServedModel:
+        """The model in service; raises `NoModelError`."""
+        model = self._served
+        if model is None:
+            raise NoModelError("no model is in service yet")
+        return model
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def predict(self, body: bytes, request_id: str) -> Reply:
+        """Answers a JSON body; raises `NoModelError`, `RequestError` or `LogError`."""
+        started = time.perf_counter()
+        model = self.current()
+        return self.answer(model, model.decoder.decode(body), request_id, started)
+
+    def answer(self, model: ServedModel, rows: Sequence[Row], request_id: str, started: float) -> Reply:
+        """Answers validated rows with `model`; `started` is the request's start by `time.perf_counter`.
+
+        When this returns, each row's line is whole in the log. Raises `LogError` otherwise.
+        """
+        probability = model.probabilities(rows)
+        classes = model.schema.classes
+        warnings = model.warnings.of(rows)
+        reply = Reply(
+            prediction=[classes[index] for index in probability.argmax(axis=1).tolist()],
+            probability=probability.tolist(),
+            classes=classes,
+            prediction_id=self._ids.take(len(rows)),
+            model_name=model.name,
+            model_version=model.version,
+            timestamp=self._clock(),
+            warnings=warnings or UNSET,
+        )
+        latency = round((time.perf_counter() - started) * 1000.0, 3)
+        self._log.append(_lines(reply, rows, warnings, request_id, latency))
+        return reply
+
+
+def load_model(registry: Path, planned: PlannedBundle, max_rows: int) -> ServedModel:
+    """Reads a planned bundle, verifies its digests and makes it answer its stored rows; raises `BundleError`."""
+    if Path(planned.version).name != planned.version:
+        raise BundleError("the plan's version is no name of a bundle")
+    runtime = ModelRuntime(read_bundle(registry / planned.version, planned.manifest_sha256))
+    runtime.check()
+    return ServedModel(planned.version, runtime, max_rows)
+
+
+def _lines(
+    reply: Reply, rows: Sequence[Row], warnings: Sequence[RowWarning], request_id: str, latency_ms: float
+) -> list[PredictionLine]:
+    noted: list[list[LoggedWarning]] = [[] for _ in rows]
+    for warning in warnings:
+        noted[warning.row].append(LoggedWarning(warning.field, warning.code))
+    return [
+        PredictionLine(
+            prediction_id=reply.prediction_id[index],
+            timestamp=reply.timestamp,
+            request_id=request_id,
+            model_version=reply.model_version,
+            input_data=row,
+            prediction=reply.prediction[index],
+            probability=reply.probability[index],
+            max_probability=max(reply.probability[index]),
+            latency_ms=latency_ms,
+            warnings=noted[index],
+        )
+        for index, row in enumerate(rows)
+    ]
+
+
+def _info(version: str, runtime: ModelRuntime) -> dict[str, Any]:
+    """What /model_info answers: the manifest's facts and the schema that a request must fit."""
+    manifest: dict[str, Any] = msgspec.to_builtins(runtime.manifest)
+    facts = {key: value for key, value in manifest.items() if key not in _UNPUBLISHED}
+    return {
+        "model_name": facts.pop("algorithm"),
+        "version": version,
+        "manifest_sha256": runtime.manifest_sha256,
+        **facts,
+        "schema": _published(runtime.schema),
+    }
+
+
+def _published(schema: Schema) -> dict[str, Any]:
+    return {
+        "target": schema.target,
+        "features": [_published_feature(feature) for feature in schema.features],
+        "ignored": [msgspec.to_builtins(column) for column in schema.ignored],
+    }
+
+
+def _published_feature(feature: Feature) -> dict[str, Any]:
+    """A null is answered wherever it is not `required`; `nullable` says that training saw one."""
+    shown: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "nullable": not feature.required}
+    if feature.kind == "categorical":
+        shown["categories"] = feature.categories
+    if feature.kind == "numeric":
+        shown["integer"] = feature.integer
+    if feature.range is not None:
+        shown["range"] = [_shown_bound(feature, bound) for bound in feature.range]
+    return shown
+
+
+def _shown_bound(feature: Feature, bound: float) -> float | str:
+    if feature.kind != "datetime":
+        return bound
+    return datetime.fromtimestamp(bound, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,166 @@
+"""From a request's body to validated rows: one decode-and-validate pass into a struct that is built from the schema.
+
+RequestError            the caller's mistake
+├── NotJsonError        the body is not JSON
+├── InvalidRowsError    the rows break the schema; carries the faults
+└── TooManyRowsError    more rows than one request may have
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from api.faults import MAX_NAME, Fault, collect_faults, has_integer_levels, is_datetime
+from models.schema import Feature, Schema
+
+#: A feature's value by its name, in the schema's order, and nothing else.
+Row = dict[str, Any]
+
+#: Up to this size all faults of a body are collected, which decodes it without a schema: `{}` a few million times over
+#: would take a hundred times its own memory.
+COLLECTED_BYTES = 4 * 2**20
+_JSON_TYPES = {"str": "string", "bool": "boolean", "int": "number", "float": "number", "null": "null"}
+_GOT = re.compile(r"got `(\w+)`")
+
+
+class RequestError(Exception):
+    """The request cannot be answered as it is."""
+
+
+class NotJsonError(RequestError):
+    pass
+
+
+class InvalidRowsError(RequestError):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("the rows do not fit the model's schema")
+        self.faults = tuple(faults)
+
+
+class TooManyRowsError(RequestError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"one request may hold up to {limit} rows")
+        self.limit = limit
+
+
+class RowDecoder:
+    """Decodes bodies for one schema. Immutable after construction and safe to share between threads."""
+
+    def __init__(self, schema: Schema, max_rows: int) -> None:
+        self._schema = schema
+        self._max_rows = max_rows
+        self._names = schema.feature_names
+        self._dates = tuple(feature.name for feature in schema.features if feature.kind == "datetime")
+        self._whole = tuple(feature.name for feature in schema.features if feature.kind == "numeric")
+        self._strict = _struct_decoder(schema)
+        # Numbers that overflow a float become infinite here, so that they are named as faults like any other.
+        self._plain = msgspec.json.Decoder(float_hook=float)
+
+    def decode(self, body: bytes) -> list[Row]:
+        """The rows of one object or a list of objects; of a repeated key the last one counts. Raises `RequestError`."""
+        rows = self._decode_plainly(body) if self._strict is None else self._decode_strictly(body, self._strict)
+        if len(rows) > self._max_rows:
+            raise TooManyRowsError(self._max_rows)
+        return rows
+
+    def _decode_strictly(self, body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Row]:
+        try:
+            decoded = decoder.decode(body)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise self._refusal(body, error) from None
+        except ValueError as error:
+            raise _not_json(error) from None
+        items = decoded if isinstance(decoded, list) else [decoded]
+        names = self._names
+        # The features come first in the struct, so that zip leaves out what is ignored.
+        rows = [dict(zip(names, msgspec.structs.astuple(item), strict=False)) for item in items]
+        if not rows or not all(_dates_are_valid(row, self._dates) for row in rows):
+            raise self._refusal(body, None)
+        return rows
+
+    def _decode_plainly(self, body: bytes) -> list[Row]:
+        """The same for schemas with a name that no struct field can carry: checked in Python, slower."""
+        document = self._document(body)
+        if faults := collect_faults(self._schema, document):
+            raise self._refused(document, faults)
+        rows = [{name: item[name] for name in self._names} for item in _items(document)]
+        for row in rows:
+            row.update({name: float(row[name]) for name in self._whole if row[name] is not None})
+        return rows
+
+    def _refusal(self, body: bytes, error: Exception | None) -> RequestError:
+        """Why the strict pass has failed: every fault, or of a large body the one that msgspec met first."""
+        if len(body) > COLLECTED_BYTES and isinstance(error, msgspec.ValidationError):
+            return InvalidRowsError([_as_fault(error)])
+        try:
+            document = self._document(body)
+        except InvalidRowsError as refusal:  # not even decodable without a schema; the strict pass knows the path
+            return InvalidRowsError([_as_fault(error)]) if error else refusal
+        except NotJsonError as refusal:
+            return refusal
+        if faults := collect_faults(self._schema, document):
+            return self._refused(document, faults)
+        return InvalidRowsError([_as_fault(error)])
+
+    def _refused(self, document: Any, faults: list[Fault]) -> RequestError:
+        if isinstance(document, list) and len(document) > self._max_rows:
+            return TooManyRowsError(self._max_rows)
+        return InvalidRowsError(faults)
+
+    def _document(self, body: bytes) -> Any:
+        try:
+            return self._plain.decode(body)
+        except msgspec.ValidationError as error:
+            raise InvalidRowsError([_as_fault(error)]) from None
+        except RecursionError:
+            raise NotJsonError("the body is nested too deeply") from None
+        except ValueError as error:
+            raise _not_json(error) from None
+
+
+def _struct_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
+    """None when a name holds a quote, a backslash or a control character: msgspec cannot give it to a field."""
+    ignored = [column.name for column in schema.ignored if column.name != schema.target]
+    fields: list[Any] = [(f"f{i}", _value_type(feature)) for i, feature in enumerate(schema.features)]
+    fields += [(f"x{i}", Raw | UnsetType, UNSET) for i in range(len(ignored))]
+    names = dict(zip((name for name, *_ in fields), [*schema.feature_names, *ignored], strict=True))
+    try:
+        row: type[Struct] = msgspec.defstruct(
+            "Row", fields, rename=names, forbid_unknown_fields=True, kw_only=True, gc=False
+        )
+    except ValueError:
+        return None
+    return msgspec.json.Decoder(row | list[row])  # type: ignore[valid-type]
+
+
+def _value_type(feature: Feature) -> Any:
+    level = int if has_integer_levels(feature) else str
+    kind = {"numeric": float, "boolean": bool, "datetime": str}.get(feature.kind, level)
+    return kind if feature.required else kind | None
+
+
+def _dates_are_valid(row: Row, names: tuple[str, ...]) -> bool:
+    return all(row[name] is None or is_datetime(row[name]) for name in names)
+
+
+def _items(document: Any) -> list[dict[str, Any]]:
+    return document if isinstance(document, list) else [document]
+
+
+def _not_json(error: Exception) -> NotJsonError:
+    if isinstance(error, UnicodeDecodeError):
+        return NotJsonError("the body is not UTF-8")
+    return NotJsonError(str(error))
+
+
+def _as_fault(error: Exception | None) -> Fault:
+    """msgspec's own words for what is not collected, such as a whole number of thousands of digits; never a value."""
+    text, _, path = str(error or "does not fit the schema").partition(" - at ")
+    found = _GOT.search(text)
+    got = _JSON_TYPES.get(found[1], found[1]) if found else "number" if "range" in text else "object"
+    return Fault(path.strip("`")[:MAX_NAME] or "$", (text[:1].lower() + text[1:])[:MAX_NAME], got)

@@ -1,0 +1,200 @@
+"""`doctor`: looks at everything the product stands on, and says of each thing whether it is right and what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from config.home import PROJECT_ROOT, state_home, under_home
+from config.settings import (
+    ConfigurationError,
+    Settings,
+    configuration_path,
+    load_settings,
+    logs_directory,
+    registry_directory,
+)
+
+LOW_DISK_BYTES = 1_000_000_000
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    subject: str
+    level: Literal["ok", "warn", "error"]
+    message: str
+    #: What to do; empty when it is ok.
+    next: str = ""
+
+
+def diagnose() -> list[Finding]:
+    """All findings, in the order in which things depend on each other. Changes nothing but makes an absent store."""
+    findings = [_python(), *_packages(), _home()]
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        problem = Finding(subject="configuration", level="error", message=str(error), next="mend the key it names")
+        return [*findings, problem]
+    findings.append(_ok("configuration", f"{configuration_path()} is valid"))
+    checks: list[Callable[[Settings], Iterator[Finding]]] = [_disk, _data, _store, _registry, _serving, _server]
+    for check in checks:
+        findings += check(settings)
+    return findings
+
+
+def _ok(subject: str, message: str) -> Finding:
+    return Finding(subject=subject, level="ok", message=message)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):
+        return Finding(
+            subject="python", level="error", message=f"Python {version} is too old", next="install Python 3.11 or newer"
+        )
+    return _ok("python", f"Python {version}")
+
+
+def _packages() -> Iterator[Finding]:
+    """Compares what is installed with what is pinned."""
+    wrong = []
+    pins = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    for line in pins:
+        name, separator, rest = line.partition("==")
+        if not separator or line[:1] in " #":
+            continue
+        wanted = rest.split()[0].rstrip("\\;")
+        try:
+            found = importlib.metadata.version(name.split("[")[0])
+        except importlib.metadata.PackageNotFoundError:
+            found = "absent"
+        if found != wanted:
+            wrong.append(f"{name} {found} (pinned {wanted})")
+    if wrong:
+        yield Finding(
+            subject="packages",
+            level="warn",
+            message=f"not as pinned: {', '.join(wrong[:8])}",
+            next=f"{sys.executable} -m pip install -r requirements.txt",
+        )
+    else:
+        yield _ok("packages", "as pinned in requirements.txt")
+
+
+def _home() -> Finding:
+    home = state_home()
+    if home.is_dir() and os.access(home, os.W_OK):
+        return _ok("state root", f"{home} can be written")
+    return Finding(
+        subject="state root",
+        level="error",
+        message=f"{home} cannot be written",
+        next="make the folder, give this user the right to write there, or set MLOPS_HOME to another",
+    )
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(_existing(state_home())).free
+    text = f"{free / 1e9:.1f} GB free under {state_home()}"
+    if free < LOW_DISK_BYTES:
+        yield Finding(subject="disk", level="warn", message=text, next="free some space: logs and models need it")
+    else:
+        yield _ok("disk", text)
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _data(settings: Settings) -> Iterator[Finding]:
+    source = settings.data.source
+    if "://" in source or under_home(source).exists():
+        yield _ok("data", f"{source}, target {settings.target_column}")
+    else:
+        yield Finding(
+            subject="data",
+            level="warn",
+            message=f"{under_home(source)} is not there",
+            next="python generate_sample_data.py, or python main.py init --data FILE --target COLUMN",
+        )
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from monitoring.store import Store, StoreError
+
+    try:
+        with Store(settings.store_address) as store:
+            yield _ok("store", store.address)
+    except StoreError as error:
+        yield Finding(subject="store", level="error", message=str(error), next="check store.url, or start the database")
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    from models.mlflow_registry import Registry, RegistryError
+
+    try:
+        champion = Registry(settings.mlflow_address, settings.registered_model_name).champion()
+    except RegistryError as error:
+        yield Finding(
+            subject="mlflow", level="error", message=str(error), next="check mlflow_uri, or start the MLflow server"
+        )
+        return
+    yield _ok("mlflow", f"{settings.mlflow_uri}, champion {champion or 'none yet'}")
+
+
+def _serving(settings: Settings) -> Iterator[Finding]:
+    from models.bundle import BundleError, read_bundle
+    from models.runtime import ModelRuntime
+    from models.serving_plan import PlanError, read_plan
+
+    try:
+        plan = read_plan(registry_directory())
+        if plan is None or plan.champion is None:
+            yield Finding(
+                subject="serving plan", level="warn", message="nothing is in service yet", next="python main.py run"
+            )
+            return
+        bundle = read_bundle(registry_directory() / plan.champion.version, plan.champion.manifest_sha256)
+        ModelRuntime(bundle).check()
+    except (PlanError, BundleError) as error:
+        yield Finding(subject="serving plan", level="error", message=str(error), next="python main.py sync")
+        return
+    yield _ok("serving plan", f"version {plan.champion.version} is whole and answers its stored rows")
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    host, port = settings.deployment.model_serve_host, settings.deployment.model_serve_port
+    address = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=2):  # noqa: S310 - our own address
+            yield _ok("server", f"{url} is ready")
+    except urllib.error.HTTPError as error:
+        yield Finding(
+            subject="server", level="warn", message=f"{url}/ready answers {error.code}", next=f"curl {url}/ready"
+        )
+    except OSError:
+        occupied = _occupied(address, port)
+        yield Finding(
+            subject="server",
+            level="warn",
+            message=f"{url} is in use by something else" if occupied else f"no server at {url}",
+            next="set MLOPS_DEPLOYMENT__MODEL_SERVE_PORT to a free port" if occupied else "python main.py serve",
+        )
+    if not logs_directory().exists():
+        yield _ok("logs", f"{logs_directory()} is made by the first prediction")
+
+
+def _occupied(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0

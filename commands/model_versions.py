@@ -1,0 +1,152 @@
+"""What `models …` and `sync` do: over the registry, the history and this host's plan."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import time
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from config.settings import Settings, load_settings, registry_directory
+from config.state_lock import state_lock
+from models.mlflow_registry import Registry, RegistryError, VersionInfo
+from models.serving_plan import ServingPlan
+from monitoring.promotion_history import Promotion, PromotionHistory
+from monitoring.store import Store
+from pipeline.deployment import Deployment, DeploymentError
+from pipeline.model_comparison import Fit, fit_between
+
+log = logging.getLogger(__name__)
+
+
+class VersionDetail(Struct, frozen=True, kw_only=True):
+    version: VersionInfo
+    promotions: list[Promotion]
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    first: VersionInfo
+    second: VersionInfo
+    #: Metric to (first, second, second - first); a figure that one lacks is None.
+    metrics: dict[str, tuple[float | None, float | None, float | None]]
+
+
+class SyncOutcome(Struct, frozen=True, kw_only=True):
+    plan: ServingPlan | None
+    plan_digest: str | None
+
+
+def list_versions() -> list[VersionInfo]:
+    return _registry(load_settings()).versions()
+
+
+def show_version(version: str) -> VersionDetail:
+    """Raises `DeploymentError` when there is no such version."""
+    settings = load_settings()
+    info = _required(_registry(settings), version)
+    with Store(settings.store_address) as store:
+        moves = [
+            move for move in PromotionHistory(store).latest(1000) if version in (move.from_version, move.to_version)
+        ]
+    return VersionDetail(version=info, promotions=moves)
+
+
+def compare_versions(first: str, second: str) -> Comparison:
+    """Figures of two versions, each on its own test part; raises `DeploymentError` when one is not there."""
+    registry = _registry(load_settings())
+    one, two = _required(registry, first), _required(registry, second)
+    names = sorted(set(one.metrics) | set(two.metrics))
+    return Comparison(first=one, second=two, metrics={name: _pair(one, two, name) for name in names})
+
+
+def promote_version(version: str, why: str, force: bool) -> Promotion:
+    """Puts a version in service by a person's decision.
+
+    Raises:
+        DeploymentError: no such version, no good bundle, or it does not fit the clients of the one in service and
+            `force` is not set.
+    """
+    settings = load_settings()
+    with state_lock("pipeline", "main.py models promote"), Store(settings.store_address) as store:
+        deployment = Deployment.of(settings, store)
+        champion = deployment.registry.champion()
+        if champion is not None and champion != version and not force:
+            _require_fit(deployment, champion, version)
+        kind = "promote" if champion is not None else "first"
+        return deployment.promote(version, kind, who=_user(), why=why or "promoted by hand")
+
+
+def rollback_version(why: str) -> Promotion:
+    """Puts the version that served before back in service; raises `DeploymentError` when there is none."""
+    settings = load_settings()
+    with state_lock("pipeline", "main.py models rollback"), Store(settings.store_address) as store:
+        deployment = Deployment.of(settings, store)
+        champion = deployment.registry.champion()
+        target = deployment.history.rollback_target(champion) if champion else None
+        if target is None:
+            raise DeploymentError("nothing served before the version in service; `models list` shows what there is")
+        return deployment.promote(target, "rollback", who=_user(), why=why or f"rolled back from version {champion}")
+
+
+def promotion_history() -> list[Promotion]:
+    with Store(load_settings().store_address) as store:
+        return PromotionHistory(store).latest(1000)
+
+
+def sync_now() -> SyncOutcome:
+    settings = load_settings()
+    with Store(settings.store_address) as store:
+        plan = Deployment.of(settings, store).sync()
+    return SyncOutcome(plan=plan, plan_digest=plan.digest if plan else None)
+
+
+def watch_registry() -> None:
+    """Follows the registry until a signal; an unreachable one is told once and waited for."""
+    settings = load_settings()
+    told = ""
+    with Store(settings.store_address) as store:
+        deployment = Deployment.of(settings, store)
+        while True:
+            try:
+                deployment.sync()
+                told = ""
+            except (RegistryError, DeploymentError) as error:
+                if str(error) != told:
+                    log.error("%s", error)
+                told = str(error)
+            time.sleep(settings.deployment.sync_interval)
+
+
+def _require_fit(deployment: Deployment, champion: str, version: str) -> None:
+    verdict = fit_between(deployment.bundle(champion).schema, deployment.bundle(version).schema)
+    if verdict.fit is not Fit.COMPARABLE:
+        raise DeploymentError(
+            f"version {version} cannot stand in for version {champion}: {verdict.reason}; to promote it all the same: "
+            f"python main.py models promote {version} --force --why '…'"
+        )
+
+
+def _required(registry: Registry, version: str) -> VersionInfo:
+    info = registry.version(version)
+    if info is None:
+        known = ", ".join(item.version for item in registry.versions()[:20]) or "none yet"
+        raise DeploymentError(f"there is no version {version} of {registry.registered_name}; there are {known}")
+    return info
+
+
+def _pair(one: VersionInfo, two: VersionInfo, name: str) -> tuple[float | None, float | None, float | None]:
+    before, after = one.metrics.get(name), two.metrics.get(name)
+    return before, after, None if before is None or after is None else after - before
+
+
+def _registry(settings: Settings) -> Registry:
+    return Registry(settings.mlflow_address, settings.registered_model_name)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return "unknown"

@@ -1,0 +1,54 @@
+# ruff: noqa: N999 - the name that gunicorn's users look for
+"""gunicorn's settings for the server: `gunicorn -c config/gunicorn.conf.py`, from any folder.
+
+The application is imported before the fork, which the workers then share; the model is loaded after it, in each worker
+before that takes its first connection, because threads do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+_PROJECT = Path(__file__).resolve().parent.parent
+if str(_PROJECT) not in sys.path:
+    sys.path.insert(0, str(_PROJECT))
+
+from api.app import bind_address, start_reloading  # noqa: E402
+from config.logs import configure_logging  # noqa: E402
+from config.settings import ConfigurationError, load_settings  # noqa: E402
+
+try:
+    _settings = load_settings()
+    _host, _port = bind_address(_settings)
+except ConfigurationError as error:
+    sys.stderr.write(f"{error}\n")
+    sys.exit(2)
+
+wsgi_app = "api.app:app"
+bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
+workers = _settings.deployment.workers
+# Threads keep connections alive and let a slow client wait without holding the worker.
+worker_class = "gthread"
+threads = 4
+keepalive = 75
+preload_app = True
+# A worker that does not report for this long is replaced; heartbeats go to memory, never to a slow disk.
+timeout = 60
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+# An idle kept-alive connection holds a worker for all of this when it stops; a request in flight needs far less.
+graceful_timeout = 4
+# Off: it would make a folder outside the state root.
+control_socket_disable = True
+loglevel = _settings.logging.level.lower()
+
+
+def on_starting(server: Any) -> None:
+    configure_logging(_settings.logging.level, "server")
+    server.log.error_log.handlers.clear()
+    server.log.error_log.propagate = True  # one format, one file
+
+
+def post_worker_init(worker: Any) -> None:
+    start_reloading(worker.wsgi)

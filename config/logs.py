@@ -1,0 +1,74 @@
+"""Logging set-up, for entry points: stderr, and a file a day under `logs/`. Nothing else configures logging."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from config.settings import logs_directory
+
+KEPT_DAYS = 14
+FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s"
+DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+class DailyFileHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Appends to `<name>_YYYYMMDD.log`, and removes files of its name beyond the newest `KEPT_DAYS`.
+
+    Several processes may share the files: each opens them to append, and none renames them. A file that cannot be
+    opened costs the file, not the process.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        super().__init__(sys.stderr)
+        self._directory = directory
+        self._name = name
+        self._day = ""
+        self._usable = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        day = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d")
+        if day != self._day:
+            self._day = day
+            self._reopen(self._directory / f"{self._name}_{day}.log")
+        if self._usable:
+            super().emit(record)
+
+    def close(self) -> None:
+        if self._usable:
+            self._usable = False
+            self.stream.close()
+        super().close()
+
+    def _reopen(self, path: Path) -> None:
+        if self._usable:
+            self.stream.close()
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self.stream = path.open("a", encoding="utf-8")
+            self._usable = True
+            for old in sorted(self._directory.glob(f"{self._name}_{'[0-9]' * 8}.log"))[:-KEPT_DAYS]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            self._usable = False
+            sys.stderr.write(f"logs go to stderr alone: {path.name} cannot be written: {error.strerror}\n")
+
+
+def configure_logging(level: str = "INFO", name: str = "mlops", directory: Path | None = None) -> None:
+    """Sends every log record of `level` and above to stderr and `logs/<name>_YYYYMMDD.log`, times in UTC.
+
+    Replaces what an earlier call has set up.
+    """
+    formatter = logging.Formatter(FORMAT, DATE_FORMAT)
+    formatter.converter = time.gmtime
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    for handler in (logging.StreamHandler(sys.stderr), DailyFileHandler(directory or logs_directory(), name)):
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    root.setLevel(level)

@@ -1,0 +1,221 @@
+"""The statistics of drift, for all distributions of a window at once.
+
+All distributions of a reference lie in one flat vector of counts, one stretch each (a segment); each figure below is
+computed for all segments in a few passes over it, so that 100 features take milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.binning import Counts, Numbers
+from monitoring.window_profile import Layout
+
+Flags = NDArray[np.bool_]
+#: Reference bins are merged into this many groups of about equal mass for the chi-squared test.
+GROUPS = 8
+#: Cells with a smaller expected count than this, in either sample, are pooled.
+LEAST_EXPECTED = 5.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row for each segment; where `compared` is false (too few values on a side), p is 1 and the rest is 0."""
+
+    compared: Flags
+    reference_rows: Counts
+    window_rows: Counts
+    #: Kolmogorov-Smirnov distance on the bins, 0..1; 0 for segments without order.
+    ks: Numbers
+    chi_squared: Numbers
+    p_value: Numbers
+    #: The larger of KS and the total variation less its noise, 0..1.
+    effect: Numbers
+    psi: Numbers
+    #: In units of the value, values clipped to the reference's range; 0 for segments without order.
+    wasserstein: Numbers
+
+
+class Segments:
+    """What of a layout the comparison needs, made once for each reference."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        parts = layout.parts
+        self.starts = np.array([part.start for part in parts], dtype=np.intp)
+        self.lengths = np.array([len(part.counts) for part in parts], dtype=np.intp)
+        self.ordered = np.array([part.ordered for part in parts], dtype=np.bool_)
+        self.reference = layout.counts
+        self.reference_rows = _add(self.reference, self.starts)
+        self.always_pooled = np.zeros(layout.cells, dtype=np.bool_)
+        widths = np.zeros(layout.cells)
+        groups: list[Counts] = []
+        for part in parts:
+            if part.levels is not None:
+                self.always_pooled[part.stop - 2 : part.stop] = True
+            if part.numbers is not None:
+                widths[part.start + 1 : part.stop - 1] = np.diff(np.array(part.numbers.bins.edges) / 2.0) * 2.0
+                groups.append(part.start + _group_starts(np.array(part.counts)))
+            else:
+                groups.append(np.arange(part.start, part.stop))
+        self.widths = np.minimum(widths, np.finfo(np.float64).max)
+        self.group_starts = np.concatenate(groups) if groups else np.zeros(0, dtype=np.intp)
+        group_counts = np.array([len(group) for group in groups], dtype=np.intp)
+        self.group_segment = np.repeat(np.arange(len(parts)), group_counts)
+        self.first_groups = np.cumsum(group_counts) - group_counts
+        self.cell_segment = np.repeat(np.arange(len(parts)), self.lengths)
+
+
+def compare(segments: Segments, window: Counts, least_rows: int) -> Comparison:
+    """Compares window counts with the reference's, segment by segment."""
+    count = len(segments.starts)
+    if not count:
+        none = np.zeros(0)
+        return Comparison(none > 0, none.astype(np.int64), none.astype(np.int64), *[none] * 6)
+    N, n = segments.reference_rows, _add(window, segments.starts)
+    compared = (least_rows <= N) & (n >= least_rows)
+    share_reference, share_window = _shares(segments, segments.reference, N), _shares(segments, window, n)
+    rising = _cumulated(segments, share_window - share_reference)
+    ks = np.where(segments.ordered, np.maximum.reduceat(np.abs(rising), segments.starts), 0.0)
+    chi_squared, cells = _chi_squared(segments, window, N, n)
+    effect = np.maximum(ks, _total_variation(segments, window, N, n))
+    return Comparison(
+        compared=compared,
+        reference_rows=N,
+        window_rows=n,
+        ks=np.where(compared, ks, 0.0),
+        chi_squared=np.where(compared, chi_squared, 0.0),
+        p_value=np.where(compared, _p_values(segments.ordered, ks, chi_squared, cells, N, n), 1.0),
+        effect=np.where(compared, effect, 0.0),
+        psi=np.where(compared, _psi(segments, window, N, n), 0.0),
+        wasserstein=np.where(compared, _wasserstein(segments, rising), 0.0),
+    )
+
+
+def two_proportions(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> tuple[Numbers, Numbers, Numbers]:
+    """z, its two-sided p and Cohen's h (a positive one: b's share is larger) for shares a/of_a and b/of_b.
+
+    The variance is that of the pooled share. Where nothing or everything counts, or a side is empty: z 0, p 1.
+    """
+    from scipy.special import erfc
+
+    p, q = a / np.maximum(of_a, 1), b / np.maximum(of_b, 1)
+    pooled = (a + b) / np.maximum(of_a + of_b, 1)
+    variance = pooled * (1.0 - pooled) * (1.0 / np.maximum(of_a, 1) + 1.0 / np.maximum(of_b, 1))
+    usable = (variance > 0.0) & (of_a > 0) & (of_b > 0)
+    z = np.where(usable, (q - p) / np.sqrt(np.where(usable, variance, 1.0)), 0.0)
+    h = 2.0 * (np.arcsin(np.sqrt(np.minimum(q, 1.0))) - np.arcsin(np.sqrt(np.minimum(p, 1.0))))
+    return z, np.asarray(erfc(np.abs(z) / np.sqrt(2.0))), np.where((of_a > 0) & (of_b > 0), h, 0.0)
+
+
+def benjamini_hochberg(p_values: Numbers) -> Numbers:
+    """Adjusted p-values (Benjamini and Hochberg, 1995), in the order given."""
+    count = len(p_values)
+    if not count:
+        return p_values
+    order = np.argsort(p_values)
+    ranked = p_values[order] * count / np.arange(1, count + 1)
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum(np.minimum.accumulate(ranked[::-1])[::-1], 1.0)
+    return adjusted
+
+
+def _add(values: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
+    return np.add.reduceat(values, starts) if len(starts) else values[:0]
+
+
+def _group_starts(counts: Counts) -> NDArray[np.intp]:
+    """Where each of up to `GROUPS` groups of bins begins; a bin goes to the eighth where the middle of its mass is."""
+    total = max(1, int(counts.sum()))
+    middle = (np.cumsum(counts) - counts / 2.0) / total
+    group = np.minimum((middle * GROUPS).astype(np.intp), GROUPS - 1)
+    return np.flatnonzero(np.diff(group, prepend=-1))
+
+
+def _shares(segments: Segments, counts: Counts, totals: Counts) -> Numbers:
+    return np.asarray(counts / np.maximum(totals, 1)[segments.cell_segment])
+
+
+def _cumulated(segments: Segments, differences: Numbers) -> Numbers:
+    """Running sums that begin anew in each segment."""
+    running = np.cumsum(differences)
+    before = np.concatenate([[0.0], running[segments.starts[1:] - 1]])
+    return np.asarray(running - before[segments.cell_segment])
+
+
+def _p_values(ordered: Flags, ks: Numbers, chi_squared: Numbers, cells: Counts, N: Counts, n: Counts) -> Numbers:
+    from scipy.special import chdtrc, kolmogorov
+
+    by_chi = np.where(cells > 1, chdtrc(np.maximum(cells - 1, 1), chi_squared), 1.0)
+    by_ks = kolmogorov(np.sqrt(N / np.maximum(N + n, 1) * n) * ks)
+    return np.asarray(np.where(ordered, np.minimum(1.0, 2.0 * np.minimum(by_chi, by_ks)), by_chi))
+
+
+def _pooled_cells(always: Flags, reference: Counts, window: Counts, N: Counts, n: Counts) -> Flags:
+    expected = (reference + window) * (np.minimum(N, n) / np.maximum(N + n, 1))
+    return np.asarray(always | (expected < LEAST_EXPECTED))
+
+
+def _chi_squared(segments: Segments, window: Counts, N: Counts, n: Counts) -> tuple[Numbers, Counts]:
+    """Pearson's statistic of the 2 x cells table of each segment, small cells pooled, and how many cells it has.
+
+    With the margins N and n it is N n Σ (R/N − W/n)² / (R + W).
+    """
+    R, W = _add(segments.reference, segments.group_starts), _add(window, segments.group_starts)
+    N_cell, n_cell = N[segments.group_segment], n[segments.group_segment]
+    always = np.logical_or.reduceat(segments.always_pooled, segments.group_starts)
+    pooled = _pooled_cells(always, R, W, N_cell, n_cell)
+    terms = np.where(pooled, 0.0, _chi_terms(R, W, N_cell, n_cell))
+    rest_R, rest_W = (_add(np.where(pooled, counts, 0), segments.first_groups) for counts in (R, W))
+    cells = _add((~pooled).astype(np.int64), segments.first_groups) + (rest_R + rest_W > 0)
+    return _add(terms, segments.first_groups) + _chi_terms(rest_R, rest_W, N, n), cells
+
+
+def _chi_terms(R: Counts, W: Counts, N: Counts, n: Counts) -> Numbers:
+    N, n = np.maximum(N, 1), np.maximum(n, 1)
+    return np.asarray((R / N - W / n) ** 2 / np.maximum(R + W, 1) * N * n)
+
+
+def _total_variation(segments: Segments, window: Counts, N: Counts, n: Counts) -> Numbers:
+    """TV* = √max(0, TV² − b²), b the total variation that samples of one distribution show on average."""
+    N_cell, n_cell = N[segments.cell_segment], n[segments.cell_segment]
+    pooled = _pooled_cells(segments.always_pooled, segments.reference, window, N_cell, n_cell)
+    pooled &= ~segments.ordered[segments.cell_segment]
+    rest_R, rest_W = (_add(np.where(pooled, c, 0), segments.starts) for c in (segments.reference, window))
+    each, noise = _variation_terms(segments.reference, window, N_cell, n_cell)
+    rest, rest_noise = _variation_terms(rest_R, rest_W, N, n)
+    variation = (_add(np.where(pooled, 0.0, each), segments.starts) + rest) / 2.0
+    expected = (_add(np.where(pooled, 0.0, noise), segments.starts) + rest_noise) / 2.0
+    return np.sqrt(np.maximum(0.0, variation**2 - expected**2))
+
+
+def _variation_terms(R: Counts, W: Counts, N: Counts, n: Counts) -> tuple[Numbers, Numbers]:
+    """|R/N − W/n| of each cell, and its mean when both samples are of one distribution (a half-normal's mean)."""
+    N, n = np.maximum(N, 1), np.maximum(n, 1)
+    q = (R + W) / (N + n)
+    return np.abs(R / N - W / n), np.sqrt(2.0 / np.pi * np.maximum(0.0, q * (1.0 - q)) * (1.0 / n + 1.0 / N))
+
+
+def _psi(segments: Segments, window: Counts, N: Counts, n: Counts) -> Numbers:
+    """Population stability index over the merged groups, half a row added to each cell so that it stays finite."""
+    R, W = _add(segments.reference, segments.group_starts), _add(window, segments.group_starts)
+    cells = _add(np.ones(len(R)), segments.first_groups)
+    p = (R + 0.5) / (N + 0.5 * cells)[segments.group_segment]
+    q = (W + 0.5) / (n + 0.5 * cells)[segments.group_segment]
+    return _add((q - p) * np.log(q / p), segments.first_groups)
+
+
+def _wasserstein(segments: Segments, rising: Numbers) -> Numbers:
+    """∫ |F − G| over the reference's range, the distribution functions taken as straight lines within a bin."""
+    left = np.concatenate([[0.0], rising[:-1]])
+    left[segments.starts] = 0.0
+    a, b = np.abs(left), np.abs(rising)
+    crossing = left * rising < 0.0
+    mean = np.where(crossing, (a * a + b * b) / np.where(crossing, 2.0 * (a + b), 1.0), (a + b) / 2.0)
+    with np.errstate(over="ignore"):
+        distance = _add(mean * segments.widths, segments.starts)
+    return np.asarray(np.minimum(distance, np.finfo(np.float64).max))

@@ -1,0 +1,208 @@
+"""Putting model versions in service: the registry, the history and this host's serving plan, moved in one order.
+
+    DeploymentError         a version that cannot be put in service; the one in service stays
+
+The order survives a kill between any two steps: stage under the run id, verify, log to MLflow, create the version, rename
+into place, write the intent into the history, move the alias, replace the plan, mark the history done. `recover` finishes
+what a kill left half done.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config.settings import Settings, registry_directory
+from models.bundle import Bundle, BundleError, Manifest, read_bundle, read_manifest, verify_bundle
+from models.mlflow_registry import Registry
+from models.serving_plan import PlanError, PlannedBundle, ServingPlan, plan_lock, read_plan, write_plan
+from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
+from monitoring.store import Store
+
+log = logging.getLogger(__name__)
+STAGING = ".staging"
+#: Bundles that stay on this host although they are out of service, newest versions first.
+KEPT_BUNDLES = 10
+FOLLOWED_BY = "MLflow"
+
+
+class DeploymentError(Exception):
+    """This version cannot be put in service; the message says why."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    registry: Registry
+    history: PromotionHistory
+    directory: Path
+    clock: Callable[[], datetime]
+
+    @classmethod
+    def of(cls, settings: Settings, store: Store, registry: Registry | None = None) -> Deployment:
+        """The deployment of this host, at the real clock."""
+        registry = registry or Registry(settings.mlflow_address, settings.registered_model_name)
+        return cls(registry, PromotionHistory(store), registry_directory(), lambda: datetime.now(UTC))
+
+    def staging(self, run_id: str) -> Path:
+        return self.directory / STAGING / run_id
+
+    def bundle(self, version: str) -> Bundle:
+        """The verified bundle of a version, fetched when it is not here; raises `DeploymentError`."""
+        planned = self._bundle_in_place(version)
+        try:
+            return read_bundle(self.directory / version, planned.manifest_sha256)
+        except BundleError as error:
+            raise DeploymentError(f"the bundle of version {version} is refused: {error}") from None
+
+    def manifest_in_service(self) -> Manifest | None:
+        """What serves on this host, told by its plan alone; None when nothing does, or its bundle cannot be read."""
+        plan = self._plan()
+        if plan is None or plan.champion is None:
+            return None
+        try:
+            return read_manifest(self.directory / plan.champion.version)[0]
+        except BundleError:
+            return None
+
+    def adopt(self, run_id: str, version: str) -> None:
+        """Renames the staged bundle of a run into the place of its version, verified."""
+        staged, place = self.staging(run_id), self.directory / version
+        verify_bundle(staged)
+        shutil.rmtree(place, ignore_errors=True)
+        staged.rename(place)
+
+    def promote(
+        self, version: str, kind: PromotionKind, *, who: str, why: str, evidence: dict[str, Any] | None = None
+    ) -> Promotion:
+        """Puts a version in service on this host and moves the registry's alias, so that every other host follows.
+
+        Raises:
+            DeploymentError: there is no such version, or its bundle cannot be had or verified.
+        """
+        with plan_lock(self.directory):
+            bundle = self._bundle_in_place(version)
+            champion = self.registry.champion()
+            intent = self.history.intend(champion, version, kind, self.clock(), who=who, why=why, evidence=evidence)
+            return self._carry_out(intent, bundle)
+
+    def sync(self, *, record_moves: bool = False) -> ServingPlan | None:
+        """Brings this host's plan up to the registry's champion; returns the plan in force.
+
+        A champion alias that was removed changes nothing: the last one stays in service. With `record_moves`, a move that
+        was made outside the product is written into the history.
+        """
+        with plan_lock(self.directory):
+            version, plan = self.registry.champion(), self._plan()
+            if version is None:
+                return plan
+            if plan is None or plan.champion is None or plan.champion.version != version:
+                plan = self._replace_plan(self._bundle_in_place(version))
+                self._prune(version)
+            if record_moves:
+                self._record_move(version)
+            return plan
+
+    def recover(self) -> None:
+        """Finishes or abandons what a kill left: staged bundles, and promotions that were begun. Holds no run's lock;
+        call it where no run can be at work."""
+        with plan_lock(self.directory):
+            for staged in sorted((self.directory / STAGING).glob("*")):
+                self._recover_staged(staged)
+            for intent in self.history.pending():
+                self._recover_intent(intent)
+
+    def _recover_staged(self, staged: Path) -> None:
+        found = self.registry.find_version_by_run(staged.name)
+        if found is None or (self.directory / found).is_dir():
+            shutil.rmtree(staged, ignore_errors=True)
+            return
+        try:
+            self.adopt(staged.name, found)
+            log.info("version %s was registered before a kill; its bundle is in place now", found)
+        except BundleError as error:
+            log.warning("%s; it is fetched from the registry when it is needed", error)
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _recover_intent(self, intent: Promotion) -> None:
+        if self.registry.champion() not in (intent.from_version, intent.to_version):
+            self.history.abandon(intent.id)
+            return
+        try:
+            self._carry_out(intent, self._bundle_in_place(intent.to_version))
+        except DeploymentError as error:
+            log.warning("the promotion of version %s is given up: %s", intent.to_version, error)
+            self.history.abandon(intent.id)
+
+    def _carry_out(self, intent: Promotion, bundle: PlannedBundle) -> Promotion:
+        self.registry.set_champion(bundle.version)
+        self._replace_plan(bundle)
+        done = self.clock()
+        self.history.mark_done(intent.id, done)
+        self._prune(bundle.version)
+        return msgspec.structs.replace(intent, done_at=done, status="done")
+
+    def _bundle_in_place(self, version: str) -> PlannedBundle:
+        """The bundle of a version, verified, in this host's registry directory; fetched when it is not there."""
+        info = self.registry.version(version)
+        if info is None:
+            raise DeploymentError(f"there is no version {version} of {self.registry.registered_name}")
+        if info.manifest_sha256 is None:
+            raise DeploymentError(f"version {version} has no bundle: it was not registered by a run of this product")
+        place = self.directory / version
+        try:
+            if read_manifest(place)[1] == info.manifest_sha256 and verify_bundle(place):
+                return PlannedBundle(version=version, manifest_sha256=info.manifest_sha256)
+        except BundleError:
+            pass
+        self._fetch(version, info.manifest_sha256, place)
+        return PlannedBundle(version=version, manifest_sha256=info.manifest_sha256)
+
+    def _fetch(self, version: str, manifest_sha256: str, place: Path) -> None:
+        temporary = self.directory / f".{version}.fetched"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self.registry.download_bundle(version, temporary)
+            if verify_bundle(temporary) != manifest_sha256:
+                raise BundleError("its manifest is not the one that was registered")
+        except BundleError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise DeploymentError(f"the bundle of version {version} is refused: {error}") from None
+        shutil.rmtree(place, ignore_errors=True)
+        temporary.rename(place)
+
+    def _replace_plan(self, bundle: PlannedBundle) -> ServingPlan:
+        before = self._plan()
+        generation = before.generation + 1 if before else 1
+        plan = ServingPlan(registered_name=self.registry.registered_name, champion=bundle, generation=generation)
+        write_plan(self.directory, plan)
+        return plan
+
+    def _plan(self) -> ServingPlan | None:
+        try:
+            return read_plan(self.directory)
+        except PlanError as error:
+            log.warning("the serving plan is made anew: %s", error)
+            return None
+
+    def _record_move(self, version: str) -> None:
+        now = self.clock()
+        recorded = self.history.serving_at(now)
+        if recorded == version or self.history.pending():
+            return
+        intent = self.history.intend(
+            recorded, version, "follow", now, who=FOLLOWED_BY, why="the champion alias was moved in the registry"
+        )
+        self.history.mark_done(intent.id, now)
+        log.info("the champion alias was moved to version %s; this host serves it", version)
+
+    def _prune(self, champion: str) -> None:
+        bundles = [path for path in self.directory.iterdir() if path.name.isdigit() and path.name != champion]
+        for path in sorted(bundles, key=lambda path: int(path.name), reverse=True)[KEPT_BUNDLES:]:
+            shutil.rmtree(path, ignore_errors=True)

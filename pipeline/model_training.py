@@ -1,0 +1,348 @@
+"""Training: cross-validates the candidates of the configuration on the training rows and refits each on all of them.
+
+    TrainingError           every candidate failed; the message holds each one's reason
+
+Every fit is one task of one pool of threads: scikit-learn's trees let go of the interpreter's lock, and threads share
+the matrix without a copy. The longest tasks start first, so that the cores end together.
+"""
+
+from __future__ import annotations
+
+import os
+import time as clock
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import ThreadpoolController
+
+from config.settings import Settings
+from models.encoding import Encoder, Matrix
+from models.frame import frame_to_raw
+from models.schema import Schema
+from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline, unreadable_columns, whole_pipeline
+from pipeline.folds import Fold, Indices, make_folds, stratified_sample, within
+from pipeline.metrics import METRICS, Labels, Probabilities, evaluate
+from pipeline.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+
+class TrainingError(Exception):
+    """No candidate could be trained; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """What became of one candidate.
+
+    `fold_metrics` holds every metric for each fold; `mean` and `std` are those of the selection metric over the folds
+    that define it (None when none does). `seconds` is the time of its fits summed, over all cores.
+    """
+
+    name: str
+    status: str  # "ok" | "failed"
+    metric: str
+    parameters: dict[str, Any]
+    reason: str | None = None
+    fold_metrics: tuple[dict[str, float | None], ...] = ()
+    mean: float | None = None
+    std: float | None = None
+    seconds: float = 0.0
+    #: The whole fitted pipeline, from a table to probabilities.
+    pipeline: Pipeline | None = None
+    #: How many training rows a slow candidate was fitted on, when not all.
+    sampled_rows: int | None = None
+    notes: tuple[str, ...] = ()
+    #: With a search: how many settings were compared.
+    settings_tried: int = 1
+
+    @property
+    def mean_metrics(self) -> dict[str, float | None]:
+        """Every metric's mean over the folds that define it."""
+        return {name: _mean([fold[name] for fold in self.fold_metrics]) for name in METRICS}
+
+
+REFIT = -1
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all tasks share, read only."""
+
+    matrix: Matrix
+    y: Labels
+    schema: Schema
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    trial: int
+    parameters: Mapping[str, Any]
+    fold: int  # or REFIT
+    rows: Fold
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    task: _Task
+    seconds: float = 0.0
+    metrics: dict[str, float | None] | None = None
+    fitted: Pipeline | None = None
+    error: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One candidate in the race: the settings to try, the rows it may learn from, and what came back so far."""
+
+    name: str
+    metric: str
+    trials: list[dict[str, Any]]
+    sample: Indices | None
+    outcomes: list[_Outcome] = field(default_factory=list)
+
+    def fold_tasks(self, folds: Sequence[Fold]) -> list[_Task]:
+        return [
+            _Task(self.name, trial, parameters, number, within(fold, self.sample))
+            for trial, parameters in enumerate(self.trials)
+            for number, fold in enumerate(folds)
+        ]
+
+    def refit_task(self, trial: int, rows: int) -> _Task:
+        train = np.arange(rows) if self.sample is None else self.sample
+        return _Task(self.name, trial, self.trials[trial], REFIT, Fold(train, train[:0]))
+
+    def best_trial(self) -> int | None:
+        """The setting with the best mean; None when every one failed."""
+        scored = {trial: self.result(trial) for trial in range(len(self.trials))}
+        ranked = select(list(scored.values()))
+        return next((trial for trial, result in scored.items() if ranked and result is ranked[0]), None)
+
+    def result(self, trial: int) -> CandidateResult:
+        """The candidate's result with one of its settings."""
+        own = sorted((out for out in self.outcomes if out.task.trial == trial), key=lambda out: out.task.fold)
+        folds = tuple(out.metrics for out in own if out.metrics is not None)
+        scores = [fold[self.metric] for fold in folds]
+        error = next((out.error for out in own if out.error), None)
+        mean = _mean(scores)
+        if error is None and mean is None:
+            error = f"no fold defines {self.metric}"
+        fitted = next((out.fitted for out in own if out.fitted is not None), None)
+        return CandidateResult(
+            name=self.name,
+            status="failed" if error else "ok",
+            metric=self.metric,
+            parameters=self.trials[trial],
+            reason=error,
+            fold_metrics=folds,
+            mean=mean,
+            std=_deviation(scores),
+            seconds=sum(out.seconds for out in self.outcomes),
+            pipeline=None if error else fitted,
+            sampled_rows=None if self.sample is None else len(self.sample),
+            notes=tuple(dict.fromkeys(out.note for out in own if out.note)),
+            settings_tried=len(self.trials),
+        )
+
+
+def train_candidates(
+    frame: pd.DataFrame,
+    y: Labels,
+    schema: Schema,
+    settings: Settings,
+    progress: Progress | None = None,
+    *,
+    time: NDArray[np.float64] | None = None,
+) -> list[CandidateResult]:
+    """Trains every configured candidate on the training rows (`frame`, `y`), and on nothing else.
+
+    Args:
+        frame: The features of the training rows.
+        y: (rows,) class indices into `schema.classes`.
+        time: (rows,) moments, when rows were split by time: cross-validation then goes forward in time.
+
+    Returns:
+        One result for each candidate, in the configuration's order; a failed one has its reason and no pipeline.
+
+    Raises:
+        InputError: a parameter that a candidate does not have; rows too few for the folds.
+        TrainingError: every candidate failed.
+    """
+    seed = settings.data_split.random_state
+    y = np.asarray(y, dtype=np.int64)
+    entries = [_entry(name, schema, y, settings) for name in dict.fromkeys(settings.training.candidates)]
+    folds = make_folds(y, settings.model_selection.cross_validation_folds, seed, time)
+    work = _Work(Encoder(schema).encode(frame_to_raw(schema, frame)), y, schema, seed)
+    results = _race(work, entries, folds, job_count(settings.training.jobs), progress or Silent())
+    if all(result.status == "failed" for result in results):
+        raise TrainingError("no candidate could be trained: " + "; ".join(f"{r.name}: {r.reason}" for r in results))
+    return results
+
+
+def select(results: Sequence[CandidateResult]) -> list[CandidateResult]:
+    """The candidates that can be used, best mean of the selection metric first; of equals the less varying, then the
+    configuration's order. Only cross-validation on the training rows speaks here, never the test part."""
+    usable = [result for result in results if result.status == "ok" and result.mean is not None]
+
+    def rank(result: CandidateResult) -> tuple[float, float]:
+        mean = result.mean or 0.0
+        return (-mean if METRICS[result.metric].greater_is_better else mean, result.std or 0.0)
+
+    return sorted(usable, key=rank)
+
+
+def class_probabilities(fitted: Pipeline, matrix: Any, classes: int) -> Probabilities:
+    """(rows, classes) float64; a class that the fitted rows lacked gets 0."""
+    given = np.asarray(fitted.predict_proba(matrix), dtype=np.float64)
+    known = np.asarray(fitted.classes_, dtype=np.int64)
+    if len(known) == classes:
+        return given
+    everything = np.zeros((len(given), classes))
+    everything[:, known] = given
+    return everything
+
+
+def job_count(jobs: int) -> int:
+    """Threads to train on: `training.jobs`, where -1 means every core that this process may use."""
+    return len(os.sched_getaffinity(0)) if jobs < 1 and hasattr(os, "sched_getaffinity") else max(jobs, 1)
+
+
+def _entry(name: str, schema: Schema, y: Labels, settings: Settings) -> _Entry:
+    seed = settings.data_split.random_state
+    trials = _trials(name, settings, seed)
+    for parameters in trials:
+        matrix_pipeline(name, schema, parameters, seed)  # what the configuration has wrong shows before the first fit
+    limit = settings.training.slow_candidate_rows
+    sample = stratified_sample(y, limit, seed) if CANDIDATES[name].slow and len(y) > limit else None
+    return _Entry(name, settings.model_selection.metric, trials, sample)
+
+
+def _trials(name: str, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """The configured parameters first; then, with a search, random draws from its space (at most all of it)."""
+    base = dict(settings.training.parameters.get(name, {}))  # type: ignore[call-overload]
+    space = settings.training.search.get(name)  # type: ignore[call-overload]
+    if space is None:
+        return [base]
+    from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+    grid = check_search_space(name, space)
+    draws = min(settings.training.search_iterations, len(ParameterGrid(grid)))
+    return [base, *({**base, **draw} for draw in ParameterSampler(grid, draws, random_state=seed))]
+
+
+def _race(
+    work: _Work, entries: list[_Entry], folds: list[Fold], jobs: int, progress: Progress
+) -> list[CandidateResult]:
+    """All folds, and the refit of every candidate that has one setting, as one queue; then the refits of searches."""
+    waiting = {entry.name: len(entry.trials) * len(folds) + 1 for entry in entries}
+    tasks = [task for entry in entries for task in entry.fold_tasks(folds)]
+    tasks += [entry.refit_task(0, len(work.y)) for entry in entries if len(entry.trials) == 1]
+    results: dict[str, CandidateResult] = {}
+    for entry in entries:
+        progress.candidate_started(entry.name, waiting[entry.name])
+    while tasks:
+        for outcome in _run(work, tasks, jobs):
+            entry = next(entry for entry in entries if entry.name == outcome.task.name)
+            entry.outcomes.append(outcome)
+            waiting[entry.name] -= 1
+            _tell(progress, entry.metric, outcome)
+            if not waiting[entry.name]:
+                results[entry.name] = entry.result(outcome.task.trial)
+                progress.candidate_done(results[entry.name])
+        tasks = []
+        for entry in entries:
+            if entry.name not in results:  # a search, with its folds all scored
+                best = entry.best_trial()
+                if best is None:
+                    results[entry.name] = entry.result(0)
+                    progress.candidate_done(results[entry.name])
+                else:
+                    tasks.append(entry.refit_task(best, len(work.y)))
+    return [results[entry.name] for entry in entries]
+
+
+def _tell(progress: Progress, metric: str, outcome: _Outcome) -> None:
+    if outcome.task.fold != REFIT and outcome.metrics is not None:
+        progress.fold_done(outcome.task.name, outcome.task.fold, outcome.metrics[metric], outcome.seconds)
+
+
+def _run(work: _Work, tasks: list[_Task], jobs: int) -> Iterator[_Outcome]:
+    """Outcomes as they come. Each fit keeps to one core: the tasks are what is spread."""
+    controller = ThreadpoolController()
+    broken: set[tuple[str, int]] = set()
+    longest_first = sorted(tasks, key=lambda task: -_cost(task, len(work.schema.classes)))
+    pool = Parallel(jobs, backend="threading", batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+    # BLAS has one limit for the process, OpenMP one for each thread.
+    with controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield from pool(delayed(_attempt)(work, task, broken, controller) for task in longest_first)
+
+
+def _cost(task: _Task, classes: int) -> float:
+    candidate = CANDIDATES[task.name]
+    models = classes if candidate.per_class and classes > 2 else 1
+    return candidate.cost * models * len(task.rows.train)
+
+
+def _attempt(work: _Work, task: _Task, broken: set[tuple[str, int]], controller: ThreadpoolController) -> _Outcome:
+    """One fit, scored unless it is a refit. Whatever it raises is that candidate's result, not the run's end."""
+    if (task.name, task.trial) in broken:
+        return _Outcome(task)
+    started = clock.perf_counter()
+    try:
+        with controller.limit(limits=1, user_api="openmp"):
+            matrix, y = _rows(work, task.rows.train)
+            without = unreadable_columns(task.name, matrix)
+            fitted = matrix_pipeline(task.name, work.schema, task.parameters, work.seed, without=without)
+            fitted.fit(matrix, y)
+            metrics = None if task.fold == REFIT else _score(work, task, fitted)
+    except Exception as error:
+        broken.add((task.name, task.trial))
+        return _Outcome(task, clock.perf_counter() - started, error=_one_sentence(error))
+    whole = whole_pipeline(fitted, work.schema) if task.fold == REFIT else None
+    return _Outcome(task, clock.perf_counter() - started, metrics, whole, note=_note(fitted))
+
+
+def _rows(work: _Work, chosen: Indices) -> tuple[Matrix, Labels]:
+    whole = len(chosen) == len(work.y)
+    return (work.matrix, work.y) if whole else (work.matrix[chosen], work.y[chosen])
+
+
+def _score(work: _Work, task: _Task, fitted: Pipeline) -> dict[str, float | None]:
+    p = class_probabilities(fitted, work.matrix[task.rows.test], len(work.schema.classes))
+    return evaluate(work.y[task.rows.test], p)
+
+
+def _note(fitted: Pipeline) -> str | None:
+    model = fitted.named_steps["model"]
+    limit = getattr(model, "max_iter", None)
+    if isinstance(model, LogisticRegression) and limit is not None and np.max(model.n_iter_) >= limit:
+        return f"did not converge in {limit} iterations; raise training.parameters.logistic_regression.max_iter"
+    return None
+
+
+def _one_sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 else None

@@ -1,0 +1,29 @@
+"""The monitoring jobs of the scheduler and of `main.py monitor`, at the real clock and on the configured store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from config.home import under_home
+from config.settings import load_settings
+from monitoring.alerts import write_whole
+from monitoring.cycle import CycleOutcome, run_cycle
+from monitoring.performance_metrics import PerformanceReport, check_performance
+from monitoring.plain_json import encode_pretty
+from monitoring.store import Store
+
+
+def monitor_now() -> CycleOutcome:
+    """One drift cycle."""
+    settings = load_settings()
+    with Store(settings.store_address) as store:
+        return run_cycle(settings, store, datetime.now(UTC))
+
+
+def performance_now() -> PerformanceReport:
+    """One performance check, kept as `reports/performance_YYYYMMDD.json`."""
+    settings, now = load_settings(), datetime.now(UTC)
+    with Store(settings.store_address) as store:
+        report = check_performance(settings, store, now)
+    write_whole(under_home("reports") / f"performance_{now:%Y%m%d}.json", encode_pretty(report))
+    return report

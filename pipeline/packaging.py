@@ -1,0 +1,80 @@
+"""From fitted candidates to what a server needs: the best one whose ONNX form gives the same answers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import BundleError, Checks
+from models.encoding import Encoder, Matrix, RawColumn
+from models.frame import json_rows
+from models.raw_rows import raw_columns
+from models.runtime import OnnxSession
+from models.schema import Schema
+from pipeline.model_training import CandidateResult, TrainingError
+from pipeline.onnx_export import ConversionError, check_parity, edge_columns, export_onnx
+
+#: Test rows, and edge rows, whose answers are stored with the model.
+CHECKED_ROWS, CHECKED_EDGES = 20, 60
+LIBRARIES = ("scikit-learn", "numpy", "pandas", "onnx", "onnxruntime")
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """The candidate that will be registered, in its served form."""
+
+    result: CandidateResult
+    model: bytes
+    session: OnnxSession
+    checks: Checks
+    #: Its answers on the test rows, (rows, classes).
+    test_probabilities: Scores
+    #: Better candidates that were left aside, each with the reason.
+    left_aside: tuple[tuple[str, str], ...]
+
+
+def package_best(ranked: list[CandidateResult], schema: Schema, test: list[RawColumn]) -> Packaged:
+    """Takes the candidates best first; one that does not convert, or answers otherwise in ONNX, is left aside.
+
+    Raises:
+        TrainingError: none can be served; the message holds each reason.
+    """
+    rows = Encoder(schema).encode(test)
+    left_aside: list[tuple[str, str]] = []
+    for result in ranked:
+        try:
+            model = export_onnx(result.pipeline, schema)
+            session = OnnxSession(model)
+            check_parity(session.run, result.pipeline, schema, rows)
+        except (ConversionError, BundleError) as error:
+            left_aside.append((result.name, str(error)))
+            continue
+        checks = _checks(session, schema, test)
+        return Packaged(result, model, session, checks, answer(session, rows), tuple(left_aside))
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in left_aside)
+    raise TrainingError(f"no candidate can be served: {reasons}")
+
+
+def answer(session: OnnxSession, matrix: Matrix, chunk: int = 50_000) -> Scores:
+    """Probabilities of many rows, a chunk at a time, so that memory stays bounded."""
+    if not len(matrix):
+        return session.run(matrix)
+    return np.concatenate([session.run(matrix[start : start + chunk]) for start in range(0, len(matrix), chunk)])
+
+
+def _checks(session: OnnxSession, schema: Schema, test: list[RawColumn]) -> Checks:
+    """Some test rows and some edge rows as requests would hold them, with the model's answers."""
+    edges = json_rows(schema, edge_columns(schema))
+    rows: list[dict[str, Any]] = json_rows(schema, [column[:CHECKED_ROWS] for column in test])
+    rows += edges[:: max(1, len(edges) // CHECKED_EDGES)]
+    matrix = Encoder(schema).encode(raw_columns(schema, rows))
+    return Checks(rows=rows, probability=session.run(matrix).tolist())
+
+
+def library_versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}

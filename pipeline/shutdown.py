@@ -1,0 +1,51 @@
+"""SIGTERM and SIGINT end work as an exception in the main thread, so that every `finally` and `with` still runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+#: A fit cannot be stopped from outside, so what has not ended by itself after this long is ended with the process.
+GRACE_SECONDS = 4.0
+
+_last_acts: list[Callable[[], None]] = []
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to end. No `except Exception` swallows it."""
+
+
+def end_on_signals() -> None:
+    """From now on SIGTERM and SIGINT raise `Interrupted`, once; a second one ends the process at once."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+
+
+@contextmanager
+def last_act(act: Callable[[], None]) -> Iterator[None]:
+    """Within the block, `act` runs before a process that does not end by itself is ended after the grace."""
+    _last_acts.append(act)
+    try:
+        yield
+    finally:
+        _last_acts.remove(act)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    threading.Thread(target=_end_after_grace, daemon=True).start()
+    raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+
+
+def _end_after_grace() -> None:
+    time.sleep(GRACE_SECONDS)
+    try:
+        for act in reversed(_last_acts):
+            act()
+    finally:
+        os._exit(1)
