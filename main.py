@@ -78,7 +78,7 @@ def cli(context: click.Context, config: str | None) -> None:
     if context.invoked_subcommand is None:
         from pipeline.scheduler import run_scheduler
 
-        _prepare_process()
+        _prepare_process("scheduler", level=None)
         run_scheduler()
 
 
@@ -286,13 +286,13 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _prepare_process() -> None:
+def _prepare_process(name: str = "main", level: str | None = "WARNING") -> None:
     """Signals and logging, for commands that work: SIGTERM ends them like Ctrl-C."""
     from config.logs import configure_logging
     from config.settings import load_settings
     from pipeline.shutdown import end_on_signals
 
-    configure_logging(load_settings().logging.level)
+    configure_logging(level or load_settings().logging.level, name)
     end_on_signals()
 
 

@@ -122,7 +122,7 @@ def suitable_metric(quality: QualityReport) -> tuple[Metric, str]:
     shares = [share.share for share in quality.target_balance]
     smallest, classes = min(shares), len(shares)
     even = smallest * classes
-    said = f"the smallest of {classes} classes has {smallest:.1%} of the rows"
+    said = f"The smallest of {classes} classes has {smallest:.1%} of the rows"
     if even >= BALANCED:
         return "f1", f"{said}: balanced enough for weighted F1"
     if classes == 2:

@@ -68,7 +68,7 @@ def agrees(fits: Mask, known: Mask, counts: NDArray[np.int64]) -> bool:
 
 def as_numbers(levels: pd.Index[Any]) -> Numbers:
     """Each level as a number, NaN where it is none; takes `1,234.5`, `12 %` (as 12) and `$3`."""
-    numbers = np.asarray(pd.to_numeric(levels.to_series(), errors="coerce"), dtype=np.float64)
+    numbers = np.array(pd.to_numeric(levels.to_series(), errors="coerce"), dtype=np.float64)
     for position in np.flatnonzero(np.isnan(numbers)).tolist():
         text = _UNITS.sub("", levels[position])
         if text[:1].isdigit() or text[:1] in "+-.":

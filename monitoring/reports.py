@@ -1,0 +1,79 @@
+"""Reports for people, as plain text. The JSON of the same values is `msgspec.json.encode(report)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from monitoring.drift_report import DriftReport, DriftScore, PredictionDrift
+
+_HEADINGS = ("", "kind", "effect", "severity", "p (adjusted)", "test", "missing")
+_WIDEST_NAME = 40
+
+
+def drift_text(report: DriftReport, model: str = "", source: str = "", most: int = 20) -> str:
+    """The drift report as text: verdict, what drifted in words, and a table ranked by effect.
+
+    Args:
+        model: what the window was compared with, for the title ("production_model 3").
+        source: where the rows came from.
+        most: rows of the table; drifted features are never cut off.
+    """
+    title = " of ".join(filter(None, ["DRIFT REPORT", source])) + (f" against {model}" if model else "")
+    lines = [
+        title,
+        "=" * len(title),
+        f"{report.timestamp}   {report.rows:,} rows, {report.reference_rows:,} in training",
+    ]
+    lines += ["", _verdict(report)]
+    if report.note:
+        lines.append(report.note[:1].upper() + report.note[1:] + ".")
+    lines += _words(report.feature_scores, report.drifted_features)
+    lines += ["", *_table(report.feature_scores, most)]
+    if report.prediction_drift is not None:
+        lines += ["", *_predictions(report.prediction_drift, most)]
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(report: DriftReport) -> str:
+    if report.status == "not_enough_data":
+        return "Drift: not known"
+    count, total = len(report.drifted_features), len(report.feature_scores)
+    if not report.overall_drift:
+        return f"Drift: no (score {report.drift_score:.3f}, none of {total} features)"
+    return f"Drift: YES, {report.severity} (score {report.drift_score:.3f}, {count} of {total} features)"
+
+
+def _words(scores: Mapping[str, DriftScore], drifted: list[str]) -> list[str]:
+    return [f"  - {scores[name].words} ({scores[name].severity})" for name in drifted]
+
+
+def _predictions(drift: PredictionDrift, most: int) -> list[str]:
+    answer = "not known" if drift.status == "not_enough_data" else "YES" if drift.overall_drift else "no"
+    first = f"Prediction drift: {answer} ({drift.rows:,} answers, {drift.reference_rows:,} on held-out rows)"
+    return [first, *_words(drift.scores, drift.drifted_scores), "", *_table(drift.scores, most)]
+
+
+def _table(scores: Mapping[str, DriftScore], most: int) -> list[str]:
+    ranked = sorted(scores.items(), key=lambda item: (not item[1].drift_detected, -item[1].effect, item[0]))
+    shown = [item for place, item in enumerate(ranked) if place < most or item[1].drift_detected]
+    rows = [_HEADINGS, *(_row(name, score) for name, score in shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    left_out = len(ranked) - len(shown)
+    return [*lines, f"… and {left_out} more without drift"] if left_out else lines
+
+
+def _row(name: str, score: DriftScore) -> tuple[str, ...]:
+    short = name if len(name) <= _WIDEST_NAME else name[: _WIDEST_NAME - 1] + "…"
+    missing = "" if not score.missing else f"{score.missing.reference:.1%} to {score.missing.window:.1%}"
+    if not score.compared and not score.drift_detected:
+        return (short, score.kind, "", "", "", "too few values", missing)
+    return (
+        short,
+        score.kind,
+        f"{score.effect:.3f}",
+        score.severity if score.drift_detected else "-",
+        f"{score.adjusted_p_value:.2g}",
+        score.test,
+        missing,
+    )
