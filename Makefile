@@ -16,8 +16,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # $(call install,FILES): a line a package is too much to read, silence for a minute too little.
 install = set -o pipefail; $(RUN) -m pip install --disable-pip-version-check --progress-bar off $(1) 2>&1 | awk ' \
 	BEGIN { "test -t 2 && echo 1" | getline live } \
-	/^(Collecting|Processing) / { n++; if (live) printf "\r\033[K  %d packages: %s", n, $$2 > "/dev/stderr" } \
-	/^Installing collected/ { if (live) printf "\r\033[K" > "/dev/stderr"; print "  installing " n " packages" } \
+	/^(Collecting|Processing) / { n++; sub(/.*\//, "", $$2); sub(/(==|-[0-9]).*/, "", $$2); \
+		if (live) printf "\r\033[K  %d packages: %s", n, $$2 > "/dev/stderr" } \
+	/^Installing collected/ { if (live) printf "\r\033[K" > "/dev/stderr"; print "  installing " n " packages, half a minute" } \
 	/^(ERROR|error|  *ERROR)/ { print > "/dev/stderr" }'
 
 .PHONY: help start test lint soak benchmark requirements clean

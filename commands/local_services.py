@@ -66,8 +66,7 @@ def exec_server() -> None:
     """Becomes the server: gunicorn with config/gunicorn.conf.py."""
     settings = load_settings()
     _require_free_port(settings.deployment.model_serve_host, settings.deployment.model_serve_port, "server")
-    os.chdir(PROJECT_ROOT)
-    arguments = ["-m", "gunicorn", "--config", str(PROJECT_ROOT / "config" / "gunicorn.conf.py"), "api.app:app"]
+    arguments = ["-m", "gunicorn", "--config", str(PROJECT_ROOT / "config" / "gunicorn.conf.py")]
     os.execv(sys.executable, [sys.executable, *arguments])
 
 

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 
-#: Beyond these pandas has no moment in nanoseconds.
 _TYPES = {pa.bool_(): pd.BooleanDtype()}
 
 
@@ -37,7 +36,7 @@ def _simpler(column_type: pa.DataType) -> pa.DataType | None:
         return pa.string()
     if types.is_decimal(column_type) or types.is_float16(column_type):
         return pa.float64()
-    return pa.int64() if types.is_duration(column_type) else None
+    return None
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

@@ -111,7 +111,11 @@ def _zero_led(header: list[str], rows: list[list[str]]) -> frozenset[str]:
 def _read(path: Path, address: str, dialect: Dialect, types: dict[str, pa.DataType]) -> pa.Table:
     for _ in range(RESTARTS):
         try:
-            return _open(path, dialect, types, stream=True)
+            table = _open(path, dialect, types, stream=True)
+            times = [name for name in table.column_names if pa.types.is_time(table.schema.field(name).type)]
+            if not times:
+                return table
+            types |= dict.fromkeys(times, pa.string())  # times of day are levels: their spelling is kept
         except (pa.ArrowInvalid, UnicodeError) as error:
             conflict = _CONFLICT.search(str(error))
             if conflict is None:

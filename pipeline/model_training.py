@@ -172,6 +172,23 @@ def train_candidates(
         y: (rows,) class indices into `schema.classes`.
         time: (rows,) moments, when rows were split by time: cross-validation then goes forward in time.
 
+    Returns and raises as `train_on_matrix`.
+    """
+    matrix = Encoder(schema).encode(frame_to_raw(schema, frame))
+    return train_on_matrix(matrix, y, schema, settings, progress, time=time)
+
+
+def train_on_matrix(
+    matrix: Matrix,
+    y: Labels,
+    schema: Schema,
+    settings: Settings,
+    progress: Progress | None = None,
+    *,
+    time: NDArray[np.float64] | None = None,
+) -> list[CandidateResult]:
+    """`train_candidates` for rows that are encoded already: `matrix` is (rows, width of the schema's encoder).
+
     Returns:
         One result for each candidate, in the configuration's order; a failed one has its reason and no pipeline.
 
@@ -183,7 +200,7 @@ def train_candidates(
     y = np.asarray(y, dtype=np.int64)
     entries = [_entry(name, schema, y, settings) for name in dict.fromkeys(settings.training.candidates)]
     folds = make_folds(y, settings.model_selection.cross_validation_folds, seed, time)
-    work = _Work(Encoder(schema).encode(frame_to_raw(schema, frame)), y, schema, seed)
+    work = _Work(matrix, y, schema, seed)
     results = _race(work, entries, folds, job_count(settings.training.jobs), progress or Silent())
     if all(result.status == "failed" for result in results):
         raise TrainingError("no candidate could be trained: " + "; ".join(f"{r.name}: {r.reason}" for r in results))

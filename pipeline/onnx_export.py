@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from models.encoding import Encoder, Matrix, RawColumn
+from models.runtime import TOLERANCE
 from models.schema import Feature, Schema
 from pipeline.model_training import class_probabilities
 from pipeline.onnx_graph import ConversionError, Graph, add_classes, add_model, add_step
 
-__all__ = ["TOLERANCE", "ConversionError", "check_parity", "edge_columns", "edge_matrix", "export_onnx", "parity"]
+__all__ = ["ConversionError", "check_parity", "edge_columns", "edge_matrix", "export_onnx", "parity"]
 
-#: The largest difference of a probability between ONNX and scikit-learn, on any row.
-TOLERANCE = 1e-5
 #: Rows compared at a time: bounds the memory of wide tables.
 CHUNK = 20_000
 Run = Callable[[Matrix], NDArray[np.floating[Any]]]

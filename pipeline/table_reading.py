@@ -214,8 +214,9 @@ def _read_query(url: str, query: str | None) -> pd.DataFrame:
     try:
         with engine.connect() as connection:
             return pd.read_sql_query(sa.text(query), connection)
-    except sa.exc.SQLAlchemyError as error:
-        raise InputError(f"{where}: data.query failed: {_one_line(getattr(error, 'orig', None) or error)}") from None
+    except (sa.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
+        cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
+        raise InputError(f"{where}: data.query failed: {_one_line(cause)}") from None
     finally:
         engine.dispose()
 

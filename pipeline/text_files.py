@@ -16,7 +16,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_BINARY = bytes(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27})
+_CONTROLS = bytes(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27})
+#: A stray control character is a blemish; this share of them is no text.
+MOST_CONTROLS = 0.02
 
 
 def text_encoding(path: Path, address: str, configured: str | None) -> str:
@@ -34,7 +36,7 @@ def text_encoding(path: Path, address: str, configured: str | None) -> str:
     wide = _wide_without_mark(head)
     if wide is not None:
         return _checked(path, address, wide)
-    if head.translate(None, _BINARY) != head:
+    if b"\0" in head or len(head) - len(head.translate(None, _CONTROLS)) > MOST_CONTROLS * len(head):
         raise InputError(f"{address}: is a binary file, not a table; set data.format if it is Parquet or Excel")
     candidates = ("utf-8", "cp1252")
     return next((encoding for encoding in candidates if decodes(path, encoding)), "latin-1")

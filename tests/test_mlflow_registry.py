@@ -338,23 +338,30 @@ def test_the_users_own_timeouts_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"], os.environ["MLFLOW_DISABLE_TELEMETRY"]) == ("77", "true")
 
 
-class Failing(BaseHTTPRequestHandler):
-    """A tracking server whose `/health` is fine and whose answers are not."""
+class FakeServer(BaseHTTPRequestHandler):
+    """A tracking server that knows one run, and answers everything else but `/health` with an error."""
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/health" else 503)
+        run = b'{"run": {"info": {"run_id": "a", "run_name": "a", "experiment_id": "1", "status": "RUNNING"}, "data": {}}}'
+        known = self.path == "/health" or self.path.startswith("/api/2.0/mlflow/runs/")
+        self.send_response(200 if known else 503)
         self.send_header("Retry-After", "600")
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(run)))
         self.end_headers()
+        self.wfile.write(run)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture
-def failing_server(connection: MlflowConnection) -> Iterator[str]:
+def fake_server(connection: MlflowConnection) -> Iterator[str]:
     import mlflow
 
-    server = HTTPServer(("127.0.0.1", 0), Failing)
+    server = HTTPServer(("127.0.0.1", 0), FakeServer)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -365,11 +372,16 @@ def failing_server(connection: MlflowConnection) -> Iterator[str]:
     mlflow.set_registry_uri(connection.address)
 
 
-def test_a_server_that_fails_is_reported_at_once(failing_server: str) -> None:
+def test_a_server_that_fails_is_reported_at_once(fake_server: str) -> None:
     started = time.monotonic()
     with pytest.raises(RegistryError, match="could not tell which version is the champion"):
-        Registry(failing_server, "m").champion()
+        Registry(fake_server, "m").champion()
     assert time.monotonic() - started < 5
+
+
+def test_nothing_is_printed_when_a_run_ends_on_a_server(fake_server: str, capfd: pytest.CaptureFixture[str]) -> None:
+    RunLog(MlflowConnection(fake_server), "e").finish("a")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_server_that_takes_connections_and_hangs_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,13 +392,13 @@ def test_a_server_that_takes_connections_and_hangs_is_given_up_soon(monkeypatch:
             Registry(address, "m").champion()
 
 
-def test_a_server_that_hangs_later_is_given_up_soon(failing_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_later_is_given_up_soon(fake_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(Failing, "do_GET", lambda _: threading.Event().wait(1.5))
+    monkeypatch.setattr(FakeServer, "do_GET", lambda _: threading.Event().wait(1.5))
     monkeypatch.setattr("models.mlflow_connection._check_server", lambda _: None)
     with pytest.raises(RegistryError, match="no answer in time"):
-        Registry(failing_server, "m").champion()
+        Registry(fake_server, "m").champion()
 
 
 @pytest.mark.parametrize(
