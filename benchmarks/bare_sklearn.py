@@ -48,7 +48,7 @@ def candidates() -> dict[str, Any]:
 
 def fit(name: str, model: Any, X: pd.DataFrame, y: pd.Series[int], train: Any, test: Any) -> tuple[str, float, Any]:
     fitted = clone(model).fit(X.iloc[train], y.iloc[train])
-    score = f1_score(y.iloc[test], fitted.predict(X.iloc[test])) if len(test) else float("nan")
+    score = f1_score(y.iloc[test], fitted.predict(X.iloc[test]), average="weighted") if len(test) else float("nan")
     return name, score, fitted
 
 
@@ -64,7 +64,8 @@ def main(path: str) -> None:
     means = {name: np.nanmean([score for other, score, _ in done if other == name]) for name in candidates()}
     winner = max(means, key=lambda name: means[name])
     refitted = next(fitted for name, score, fitted in done if name == winner and np.isnan(score))
-    print(f"{winner}: cross-validated f1 {means[winner]:.4f}, test f1 {f1_score(y_test, refitted.predict(X_test)):.4f}")
+    test = f1_score(y_test, refitted.predict(X_test), average="weighted")
+    print(f"{winner}: cross-validated f1 {means[winner]:.4f}, test f1 {test:.4f}")
 
 
 if __name__ == "__main__":

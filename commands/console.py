@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pipeline.orchestrator import RunOutcome
     from pipeline.retraining import RetrainingOutcome
 
-out = Console(highlight=False, soft_wrap=True)
+#: A pipe has no width: what reads it should not meet lines broken at 80.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 #: Metrics that a run shows, in this order.
 SHOWN_METRICS = (
     "accuracy",

@@ -66,19 +66,19 @@ def _python() -> Finding:
 
 def _packages() -> Iterator[Finding]:
     """Compares what is installed with what is pinned."""
+    from packaging.requirements import Requirement
+
     wrong = []
-    pins = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    for line in pins:
-        name, separator, rest = line.partition("==")
-        if not separator or line[:1] in " #":
+    lines = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    for pin in (Requirement(line.removesuffix("\\")) for line in lines if line[:1].isalnum()):
+        if pin.marker is not None and not pin.marker.evaluate():
             continue
-        wanted = rest.split()[0].rstrip("\\;")
         try:
-            found = importlib.metadata.version(name.split("[")[0])
+            found = importlib.metadata.version(pin.name)
         except importlib.metadata.PackageNotFoundError:
             found = "absent"
-        if found != wanted:
-            wrong.append(f"{name} {found} (pinned {wanted})")
+        if found not in pin.specifier:
+            wrong.append(f"{pin.name} {found} (pinned {pin.specifier})")
     if wrong:
         yield Finding(
             subject="packages",

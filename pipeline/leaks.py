@@ -95,14 +95,10 @@ def _by_tree(numbers: NDArray[np.float64], target: NDArray[np.int64], half: int)
 
     leaves = 2 * len(np.unique(target)) + 2
     tree = DecisionTreeClassifier(max_leaf_nodes=leaves, random_state=0)
-    column = _within_float32(numbers).reshape(-1, 1)
+    # A tree sees only the order, and ranks fit its float32 whatever the numbers are.
+    column = pd.Series(numbers).rank(method="dense").to_numpy().reshape(-1, 1)
     guessed: NDArray[np.int64] = tree.fit(column[:half], target[:half]).predict(column[half:])
     return guessed
-
-
-def _within_float32(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    limit = float(np.finfo(np.float32).max) / 2
-    return np.clip(numbers, -limit, limit)
 
 
 def _numbers(values: pd.Series[Any], kind: Kind) -> NDArray[np.float64]:
