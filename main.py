@@ -102,7 +102,11 @@ def init(data: str, target: str, query: str | None, as_json: bool) -> None:
 
     _prepare_process()
     path = write_initial_configuration(_from_caller(data), target, query)
-    _report(as_json, {"status": "written", "path": str(path)}, f"wrote {path}; next: python main.py run")
+    _report(
+        as_json,
+        {"status": "written", "path": str(path)},
+        f"{path} is the configuration for this table; next: python main.py run",
+    )
 
 
 @cli.command()

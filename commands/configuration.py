@@ -5,15 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from config.home import state_home
-from config.settings import DataSettings
+from config.settings import DataSettings, Settings, load_settings
 
 
 def write_initial_configuration(data: str, target: str, query: str | None) -> Path:
-    """Writes `pipeline_config.yaml` under the state root; raises `InputError` when there is one, or the table is bad."""
+    """Writes `pipeline_config.yaml` under the state root; raises `InputError` when another is there, or for the table."""
     from pipeline.configuration_writer import write_configuration
     from pipeline.table_reading import read_table
 
-    table = read_table(DataSettings(source=data, query=query), data)
     path = state_home() / "pipeline_config.yaml"
-    write_configuration(table, target, path, data)
+    if _is_for(path, data, target):
+        return path
+    settings = Settings(data=DataSettings(source=data, query=query))
+    write_configuration(read_table(settings.data, data), target, path, data, settings)
     return path
+
+
+def _is_for(path: Path, data: str, target: str) -> bool:
+    """Whether there is a configuration for this very table already, so that `init` may be repeated."""
+    if not path.is_file():
+        return False
+    known = load_settings(path)
+    return known.data.source == data and known.target_column == target

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from commands.model_versions import Comparison, SyncOutcome, VersionDetail
     from commands.status import Status
     from monitoring.cycle import CycleOutcome
-    from monitoring.drift_detection import DriftReport
+    from monitoring.drift_report import DriftReport
     from pipeline.model_training import CandidateResult
     from pipeline.orchestrator import RunOutcome
     from pipeline.retraining import RetrainingOutcome

@@ -57,10 +57,6 @@ def _ok(subject: str, message: str) -> Finding:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        return Finding(
-            subject="python", level="error", message=f"Python {version} is too old", next="install Python 3.11 or newer"
-        )
     return _ok("python", f"Python {version}")
 
 
@@ -102,7 +98,7 @@ def _home() -> Finding:
     )
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
+def _disk(_settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(_existing(state_home())).free
     text = f"{free / 1e9:.1f} GB free under {state_home()}"
     if free < LOW_DISK_BYTES:
@@ -151,7 +147,7 @@ def _registry(settings: Settings) -> Iterator[Finding]:
     yield _ok("mlflow", f"{settings.mlflow_uri}, champion {champion or 'none yet'}")
 
 
-def _serving(settings: Settings) -> Iterator[Finding]:
+def _serving(_settings: Settings) -> Iterator[Finding]:
     from models.bundle import BundleError, read_bundle
     from models.runtime import ModelRuntime
     from models.serving_plan import PlanError, read_plan

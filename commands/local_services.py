@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
-from config.home import PROJECT_ROOT, state_home, under_home
+from config.home import PROJECT_ROOT, under_home
 from config.settings import Settings, load_settings, logs_directory
 from pipeline.shutdown import Interrupted
 
@@ -67,19 +67,23 @@ def exec_server() -> None:
     settings = load_settings()
     _require_free_port(settings.deployment.model_serve_host, settings.deployment.model_serve_port, "server")
     arguments = ["-m", "gunicorn", "--config", str(PROJECT_ROOT / "config" / "gunicorn.conf.py")]
-    os.execv(sys.executable, [sys.executable, *arguments])
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - this very interpreter
 
 
 def run_all() -> int:
     """Starts everything, prints the URLs, and stays until a signal. Returns the exit code."""
     settings = load_settings()
-    services = _services(settings)
     _require_free_port(settings.deployment.model_serve_host, settings.deployment.model_serve_port, "server")
-    if len(services) > 2:
-        _require_free_port("127.0.0.1", settings.deployment.mlflow_port, "MLflow UI")
+    services = [Service("server", [*_MAIN, "serve"]), Service("scheduler", _MAIN)]
+    mlflow = _mlflow_service(settings)
     try:
         for service in services:
             service.launch()
+        if mlflow is not None:
+            if not _is_made(settings):  # two processes that make MLflow's database at once break each other
+                _wait_for_model(settings, services)
+            mlflow.launch()
+            services.append(mlflow)
         _announce(settings, services)
         while True:
             _revive_dead(services)
@@ -91,66 +95,75 @@ def run_all() -> int:
         _stop(services)
 
 
-def _services(settings: Settings) -> list[Service]:
-    main = [sys.executable, str(PROJECT_ROOT / "main.py")]
-    services = [Service("server", [*main, "serve"]), Service("scheduler", main)]
-    if not settings.mlflow_uri.startswith("http"):
-        services.append(Service("mlflow", _mlflow_command(settings), _MLFLOW_ENVIRONMENT))
-    return services
-
-
+_MAIN = [sys.executable, str(PROJECT_ROOT / "main.py")]
 _MLFLOW_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def _mlflow_command(settings: Settings) -> list[str]:
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-        *("--port", str(settings.deployment.mlflow_port), "--workers", "1"),
+def _mlflow_service(settings: Settings) -> Service | None:
+    """The MLflow UI on this machine's own database; None when a tracking server runs elsewhere."""
+    if settings.mlflow_uri.startswith("http"):
+        return None
+    port = settings.deployment.mlflow_port
+    _require_free_port("127.0.0.1", port, "MLflow UI")
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", settings.mlflow_address),
         *("--default-artifact-root", under_home("mlartifacts").as_uri()),
     ]
+    return Service("mlflow", command, _MLFLOW_ENVIRONMENT)
+
+
+def _is_made(settings: Settings) -> bool:
+    address = settings.mlflow_address
+    return not address.startswith("sqlite:///") or Path(address.removeprefix("sqlite:///")).exists()
 
 
 def _announce(settings: Settings, services: list[Service]) -> None:
-    """Prints the URLs as soon as they answer, with what is waited for until then."""
+    """Prints the URLs as soon as they answer."""
+    _wait_for_model(settings, services)
     server = f"http://127.0.0.1:{settings.deployment.model_serve_port}"
     mlflow = settings.mlflow_uri
-    if len(services) > 2:
+    if not mlflow.startswith("http"):
         mlflow = f"http://127.0.0.1:{settings.deployment.mlflow_port}"
-    click.echo(f"state in {state_home()}", err=True)
-    _wait_until_answers(f"{server}/health", "the server", services, accept_503=True)
-    _wait_until_answers(f"{server}/ready", "the first model (training)", services)
-    if mlflow.startswith("http"):
-        _wait_until_answers(f"{mlflow}/health", "MLflow", services)
+        _wait_until(f"{mlflow}/health", lambda: "starting the MLflow UI", services)
     click.echo(f"predictions  {server}/predict\nhealth       {server}/health")
-    click.echo(f"MLflow       {mlflow}\nlogs         {logs_directory()}\nCtrl-C ends all.")
+    click.echo(f"MLflow UI    {mlflow}\nlogs         {logs_directory()}\nCtrl-C ends all.")
 
 
-def _wait_until_answers(url: str, what: str, services: list[Service], accept_503: bool = False) -> None:
-    started, told = time.monotonic(), 0.0
-    while not _answers(url, accept_503):
-        _revive_dead(services)
-        waited = time.monotonic() - started
-        if waited - told >= 2.0:
-            told = waited
-            click.echo(f"waiting for {what} … {waited:.0f} s{_training_trouble()}", err=True)
-        time.sleep(0.2)
+def _wait_for_model(settings: Settings, services: list[Service]) -> None:
+    server = f"http://127.0.0.1:{settings.deployment.model_serve_port}"
+    _wait_until(f"{server}/ready", lambda: _what_happens(services[1]), services)
 
 
-def _training_trouble() -> str:
-    """What the scheduler says of a first run that failed, so that nobody waits for nothing."""
+def _what_happens(scheduler: Service) -> str:
+    """What the training child said last, or why it failed."""
     from commands.status import last_failure
 
     failure = last_failure()
-    return f"\n  the last run failed: {failure}" if failure else ""
+    if failure:
+        return f"the last run failed: {failure}"
+    words = _last_words(scheduler.log, 1).strip()
+    return f"the first model: {words}" if words else "the first model"
 
 
-def _answers(url: str, accept_503: bool) -> bool:
+def _wait_until(url: str, doing: Callable[[], str], services: list[Service]) -> None:
+    """Waits until the address answers, and tells what happens meanwhile: on one line, or a line for each change."""
+    live, told, started = sys.stderr.isatty(), "", time.monotonic()
+    while not _answers(url):
+        _revive_dead(services)
+        waited, text = time.monotonic() - started, doing()
+        if waited > 1.0 and (live or text != told):
+            told = text
+            click.echo(f"\r\033[K{text[:100]} ({waited:.0f} s)" if live else text, err=True, nl=not live)
+        time.sleep(0.25)
+    if live and told:
+        click.echo("\r\033[K", err=True, nl=False)
+
+
+def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - our own address
             return bool(reply.status == 200)
-    except urllib.error.HTTPError as error:
-        return accept_503 and error.code == 503
     except OSError:
         return False
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import getpass
 import logging
 import time
-from datetime import UTC, datetime
+from contextlib import suppress
 
 from msgspec import Struct
 
-from config.settings import Settings, load_settings, registry_directory
+from config.settings import Settings, load_settings
 from config.state_lock import state_lock
 from models.mlflow_registry import Registry, RegistryError, VersionInfo
 from models.serving_plan import ServingPlan
-from monitoring.promotion_history import Promotion, PromotionHistory
+from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
-from pipeline.model_comparison import Fit, fit_between
+from pipeline.model_comparison import fit_between
+from pipeline.shutdown import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def promote_version(version: str, why: str, force: bool) -> Promotion:
         champion = deployment.registry.champion()
         if champion is not None and champion != version and not force:
             _require_fit(deployment, champion, version)
-        kind = "promote" if champion is not None else "first"
+        kind: PromotionKind = "promote" if champion is not None else "first"
         return deployment.promote(version, kind, who=_user(), why=why or "promoted by hand")
 
 
@@ -106,7 +107,7 @@ def watch_registry() -> None:
     """Follows the registry until a signal; an unreachable one is told once and waited for."""
     settings = load_settings()
     told = ""
-    with Store(settings.store_address) as store:
+    with Store(settings.store_address) as store, suppress(Interrupted):
         deployment = Deployment.of(settings, store)
         while True:
             try:
@@ -121,7 +122,7 @@ def watch_registry() -> None:
 
 def _require_fit(deployment: Deployment, champion: str, version: str) -> None:
     verdict = fit_between(deployment.bundle(champion).schema, deployment.bundle(version).schema)
-    if verdict.fit is not Fit.COMPARABLE:
+    if verdict.fit != "comparable":
         raise DeploymentError(
             f"version {version} cannot stand in for version {champion}: {verdict.reason}; to promote it all the same: "
             f"python main.py models promote {version} --force --why '…'"

@@ -11,6 +11,8 @@ from pathlib import Path
 from config.settings import logs_directory
 
 KEPT_DAYS = 14
+#: Libraries whose INFO nobody reads.
+CHATTY = ("alembic", "mlflow")
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s"
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
@@ -72,3 +74,5 @@ def configure_logging(level: str = "INFO", name: str = "mlops", directory: Path 
         handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(level)
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -21,6 +21,9 @@ QUANTILES = 64
 _CELLS = 4096
 _MOST_CELLS = 16_384
 _CHUNK = 65_536
+#: Cells of these widths (powers of two) map every normal number exactly: the product can neither underflow nor overflow
+#: before it is clipped.
+_LEAST_EXPONENT, _MOST_EXPONENT = -500, 52
 #: Fewer bordering edges than this are compared one by one: cheaper than the histogram.
 _FEW_EDGES = 8
 
@@ -78,10 +81,12 @@ def _just_above(values: Numbers) -> Numbers:
 
 def _cell_width(low: float, high: float) -> float:
     """The power of two that divides `high - low` into 2,048 to 4,096 cells; 0 where that has no exact meaning."""
-    spread = high - low
-    if not (0.0 < spread < 1e300) or spread < 1e-290 or max(abs(low), abs(high)) > spread * 2.0**40:
+    with np.errstate(over="ignore"):
+        spread = float(np.float64(high) - low)
+    if not 0.0 < spread < math.inf or max(abs(low), abs(high)) > spread * 2.0**40:
         return 0.0
-    return 2.0 ** (math.frexp(spread / _CELLS)[1])
+    exponent = math.frexp(spread / _CELLS)[1]
+    return 2.0**exponent if _LEAST_EXPONENT <= exponent <= _MOST_EXPONENT else 0.0
 
 
 def _on_borders(edges: Numbers, cell: float) -> Numbers:
@@ -109,7 +114,8 @@ class Binner:
 
     def _lay_cells(self) -> NDArray[np.bool_]:
         """Chooses the first and the last cell; tells which edges are on the border of a cell."""
-        scaled = np.clip(self.edges * self.scale, -(2.0**52), 2.0**52)
+        with np.errstate(over="ignore"):
+            scaled = np.clip(self.edges * self.scale, -(2.0**52), 2.0**52)
         on_border: NDArray[np.bool_] = (np.floor(scaled) == scaled) & (np.abs(scaled) < 2.0**52)
         on_border[:1] = on_border[-1:] = False  # outermost ones may be outliers: they never stretch the cells
         if not self.scale or np.count_nonzero(on_border) <= _FEW_EDGES:
@@ -153,23 +159,21 @@ class _Tally:
     def add(self, chunk: Numbers) -> None:
         edges, numbers = self._binner.edges, self._numbers[: len(chunk)]
         np.clip(chunk, edges[0], edges[-1], out=numbers)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             total = float(np.add.reduce(numbers))
         above = [self._count_above(chunk, edges[index]) for index in self._binner.compared]
-        if math.isnan(total) or ((above[0] < len(chunk) or above[-1]) and np.isinf(chunk).any()):
-            self._add_rest(chunk)
+        # The sum is NaN where one value is; an infinite one is clipped, and lies beyond an outer edge.
+        suspect = math.isnan(total) or above[0] < len(chunk) or above[-1] > 0
+        if suspect and not (finite := np.isfinite(chunk)).all():
+            self._missing += int(np.count_nonzero(np.isnan(chunk)))
+            self._infinite += int(np.count_nonzero(np.isinf(chunk)))
+            self.add(chunk[finite])
             return
         self._finite += len(chunk)
         self._sum += total
         self._above[self._binner.compared] += above
         if self._binner.scale:
             self._cells += self._histogram(numbers)
-
-    def _add_rest(self, chunk: Numbers) -> None:
-        """Sets the missing and infinite values of a chunk aside and adds the others."""
-        self._missing += int(np.count_nonzero(np.isnan(chunk)))
-        self._infinite += int(np.count_nonzero(np.isinf(chunk)))
-        self.add(chunk[np.isfinite(chunk)])
 
     def _count_above(self, chunk: Numbers, edge: float) -> int:
         return int(np.count_nonzero(np.greater_equal(chunk, edge, out=self._flags[: len(chunk)])))
@@ -192,4 +196,4 @@ class _Tally:
             below = np.concatenate([[0], np.cumsum(self._cells)])
             above[binner.bordering] = self._finite - below[binner.border_cells]
         bins = -np.diff(above, prepend=self._finite, append=0)
-        return NumericCounts(bins, self._missing, self._infinite, self._sum)
+        return NumericCounts(bins, self._missing, self._infinite, float(np.nan_to_num(self._sum)))

@@ -122,7 +122,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
 
 
 def read_bundle(directory: Path, expected_sha256: str | None = None, *extra: str) -> Bundle:
-    """Reads what a server needs, and `extra` files, verified against the manifest, and that against `expected_sha256`."""
+    """Reads what a server needs, and `extra` files, all verified; the manifest against `expected_sha256`."""
     manifest, digest = read_manifest(directory)
     if expected_sha256 is not None and digest != expected_sha256:
         raise BundleError(f"{directory.name}: {MANIFEST} is not the one that was promoted")

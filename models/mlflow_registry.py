@@ -20,6 +20,7 @@ from models.mlflow_connection import MlflowConnection, RegistryError, asks_mlflo
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+__all__ = ["BUNDLE_PATH", "RUN_TAG", "Registry", "RegistryError", "Stage", "VersionInfo"]
 Stage = Literal["development", "staging", "production", "archived"]
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE_PATH = "bundle"

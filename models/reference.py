@@ -174,6 +174,13 @@ def lag_bases(
     return np.fmax.reduce(dates) if len(dates) > 1 else None
 
 
+def lags_to(bases: Numbers, seconds: Numbers) -> Numbers:
+    """Seconds from each date to its base; NaN where either is missing or infinite."""
+    usable = np.isfinite(bases) & np.isfinite(seconds)
+    lags: Numbers = np.subtract(bases, seconds, out=np.full(len(seconds), np.nan), where=usable)
+    return lags
+
+
 def hour_counts(seconds: Numbers) -> NDArray[np.int64]:
     """Counts of the 24 hours (UTC) of finite times."""
     hours = (seconds % 86_400.0 // 3_600.0).astype(np.int64)
@@ -226,7 +233,7 @@ def _profile_feature(feature: Feature, values: RawColumn, bases: Numbers | None)
         true = int(np.count_nonzero(numbers[finite]))
         return FeatureProfile(**common, flags=(int(finite.sum()) - true, true))  # type: ignore[arg-type]
     if feature.kind == "datetime":
-        lags = None if bases is None else bases - numbers
+        lags = None if bases is None else lags_to(bases, numbers)
         return FeatureProfile(**common, dates=_profile_dates(numbers[finite], lags))  # type: ignore[arg-type]
     return FeatureProfile(**common, numbers=_profile_numbers(numbers))  # type: ignore[arg-type]
 

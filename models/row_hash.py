@@ -27,11 +27,9 @@ def row_hashes(columns: Mapping[str, RawColumn], key: int) -> Hashes:
     if not columns:
         raise ValueError("a row needs at least one column to have a hash")
     with np.errstate(over="ignore"):
-        total: Hashes | None = None
+        total: Hashes = np.zeros(1, dtype=np.uint64)
         for name, values in columns.items():
-            part = _mix(_column_hashes(values) ^ _salt(name))
-            total = part if total is None else np.add(total, part, out=total)
-        assert total is not None
+            total = total + _mix(_column_hashes(values) ^ _salt(name))
         return _mix(total ^ _salt(f"key:{key}"))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Alerts:
 
     def settle(
         self,
-        checked: Collection[IncidentKind],
+        checked: tuple[IncidentKind, ...],
         model_version: str | None,
         findings: Iterable[Finding],
         at: datetime,

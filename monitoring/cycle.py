@@ -130,10 +130,11 @@ def _record(
 def _findings(settings: Settings, version: str, report: DriftReport) -> Iterable[Finding]:
     if report.overall_drift:
         words = [report.feature_scores[name].words or name for name in report.drifted_features[:5]]
+        share = f"{len(report.drifted_features)} of {len(report.feature_scores)}"
         yield Finding(
             kind="data_drift",
             severity=_severity(report.severity, report.drift_score, settings),
-            cause=f"{len(report.drifted_features)} of {len(report.feature_scores)} features have drifted: {'; '.join(words)}",
+            cause=f"{share} features have drifted: {'; '.join(words)}",
             next="python main.py retrain, once rows like these have their outcomes",
             model_version=version,
             features=tuple(report.drifted_features),

@@ -97,9 +97,10 @@ def compare(segments: Segments, window: Counts, least_rows: int) -> Comparison:
 
 
 def two_proportions(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> tuple[Numbers, Numbers, Numbers]:
-    """z, its two-sided p and Cohen's h (a positive one: b's share is larger) for shares a/of_a and b/of_b.
+    """z, its two-sided p and Cohen's h (positive when b's share is the larger) for shares a/of_a and b/of_b.
 
-    The variance is that of the pooled share. Where nothing or everything counts, or a side is empty: z 0, p 1.
+    The variance is that of the pooled share. Where counts are small the normal tail is too thin: p is never below that of
+    the binomial test of b among a + b. Where nothing or everything counts, or a side is empty: z 0, p 1.
     """
     from scipy.special import erfc
 
@@ -108,8 +109,20 @@ def two_proportions(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> tuple[N
     variance = pooled * (1.0 - pooled) * (1.0 / np.maximum(of_a, 1) + 1.0 / np.maximum(of_b, 1))
     usable = (variance > 0.0) & (of_a > 0) & (of_b > 0)
     z = np.where(usable, (q - p) / np.sqrt(np.where(usable, variance, 1.0)), 0.0)
-    h = 2.0 * (np.arcsin(np.sqrt(np.minimum(q, 1.0))) - np.arcsin(np.sqrt(np.minimum(p, 1.0))))
-    return z, np.asarray(erfc(np.abs(z) / np.sqrt(2.0))), np.where((of_a > 0) & (of_b > 0), h, 0.0)
+    h = 2.0 * (np.arcsin(np.sqrt(q)) - np.arcsin(np.sqrt(p)))
+    least = np.where(usable, _binomial_p(a, of_a, b, of_b), 1.0)
+    return z, np.maximum(erfc(np.abs(z) / np.sqrt(2.0)), least), np.where((of_a > 0) & (of_b > 0), h, 0.0)
+
+
+def _binomial_p(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> Numbers:
+    """Two-sided p of b among a + b when each of these falls to b's side with b's share of all rows (of the rarer case)."""
+    from scipy.special import bdtr, bdtrc
+
+    rare = 2 * (a + b) <= of_a + of_b
+    a, b = np.where(rare, a, of_a - a), np.where(rare, b, of_b - b)
+    share = of_b / np.maximum(of_a + of_b, 1)
+    above = np.where(b > 0, bdtrc(np.maximum(b - 1, 0), a + b, share), 1.0)
+    return np.asarray(np.minimum(1.0, 2.0 * np.minimum(above, bdtr(b, a + b, share))))
 
 
 def benjamini_hochberg(p_values: Numbers) -> Numbers:
@@ -168,11 +181,24 @@ def _chi_squared(segments: Segments, window: Counts, N: Counts, n: Counts) -> tu
     R, W = _add(segments.reference, segments.group_starts), _add(window, segments.group_starts)
     N_cell, n_cell = N[segments.group_segment], n[segments.group_segment]
     always = np.logical_or.reduceat(segments.always_pooled, segments.group_starts)
-    pooled = _pooled_cells(always, R, W, N_cell, n_cell)
+    pooled = _pooled_groups(segments, always, R, W, N_cell, n_cell)
     terms = np.where(pooled, 0.0, _chi_terms(R, W, N_cell, n_cell))
     rest_R, rest_W = (_add(np.where(pooled, counts, 0), segments.first_groups) for counts in (R, W))
     cells = _add((~pooled).astype(np.int64), segments.first_groups) + (rest_R + rest_W > 0)
     return _add(terms, segments.first_groups) + _chi_terms(rest_R, rest_W, N, n), cells
+
+
+def _pooled_groups(segments: Segments, always: Flags, R: Counts, W: Counts, N: Counts, n: Counts) -> Flags:
+    """Small groups, and the smallest other one too where those that are pooled are still too few together."""
+    pooled = _pooled_cells(always, R, W, N, n)
+    expected = (R + W) * (np.minimum(N, n) / np.maximum(N + n, 1))
+    rest = _add(np.where(pooled, expected, 0.0), segments.first_groups)
+    smallest = np.minimum.reduceat(np.where(pooled, np.inf, expected), segments.first_groups)
+    too_few = (rest > 0.0) & (rest < LEAST_EXPECTED)
+    return np.asarray(
+        pooled
+        | (too_few & np.isfinite(smallest))[segments.group_segment] & (expected <= smallest[segments.group_segment])
+    )
 
 
 def _chi_terms(R: Counts, W: Counts, N: Counts, n: Counts) -> Numbers:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 
 def encode(value: Any) -> bytes:
@@ -28,12 +28,15 @@ def valid_text(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
+    """What msgspec asks about: types that it does not know, and keys that are no text or number."""
+    if isinstance(value, bool) or value is None:  # a key
+        return "null" if value is None else str(value).lower()
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays, without importing numpy
         return value.tolist()
+    if isinstance(value, datetime):  # pandas.Timestamp and NaT; msgspec takes exact datetimes only
+        return value.isoformat() if value == value else None
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, float):  # msgspec takes exact floats only
-        return float(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

@@ -29,6 +29,7 @@ from models.reference import (
     Reference,
     hour_counts,
     lag_bases,
+    lags_to,
     level_counts,
     predicted_counts,
     score_columns,
@@ -187,7 +188,7 @@ class Profiler:
             _count_flags(window, part, np.asarray(values, dtype=np.float64))
         elif part.name == "lag":
             if bases is not None:
-                self._count_into(window, index, part, bases - np.asarray(values, dtype=np.float64))
+                self._count_into(window, index, part, lags_to(bases, np.asarray(values, dtype=np.float64)))
         else:
             _count_dates(window, part, np.asarray(values, dtype=np.float64))
 

@@ -53,7 +53,8 @@ def write_configuration(
 ) -> Preparation:
     """Looks at a table and writes the settings for it to `path`; returns what the table becomes with them.
 
-    `source` is written as `data.source`; `settings` are the base (format, delimiter, …) that the table was read with.
+    `source` is written as `data.source`, a path in full, since a configured one is relative to the state root, not to
+    the caller; `settings` are the base (format, delimiter, …) that the table was read with.
     Raises InputError when `path` exists, or when the table cannot be trained on with any number of folds.
     """
     if path.exists():
@@ -62,7 +63,7 @@ def write_configuration(
     tried = _with_time(table, msgspec.structs.replace(base, target_column=target))
     preparation = prepare(table, tried)
     metric, reason = suitable_metric(preparation.quality)
-    _write_new(path, configuration_text(preparation, tried, source, metric, reason))
+    _write_new(path, configuration_text(preparation, tried, _in_full(source), metric, reason))
     return preparation
 
 
@@ -164,6 +165,10 @@ def configuration_text(preparation: Preparation, settings: Settings, source: str
     if findings:
         lines += ["", "# Worth a look:", *_comments(f"- {message}" for message in findings)]
     return "\n".join(lines) + "\n"
+
+
+def _in_full(source: str) -> str:
+    return source if "://" in source else str(Path(source).expanduser().resolve())
 
 
 def _data_lines(settings: Settings) -> list[str]:

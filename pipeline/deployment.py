@@ -2,9 +2,9 @@
 
     DeploymentError         a version that cannot be put in service; the one in service stays
 
-The order survives a kill between any two steps: stage under the run id, verify, log to MLflow, create the version, rename
-into place, write the intent into the history, move the alias, replace the plan, mark the history done. `recover` finishes
-what a kill left half done.
+The order survives a kill between any two steps: stage under the run id, verify, log to MLflow, create the version,
+rename into place, write the intent into the history, move the alias, replace the plan, mark the history done. `recover`
+finishes what a kill left half done.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Deployment:
     def sync(self, *, record_moves: bool = False) -> ServingPlan | None:
         """Brings this host's plan up to the registry's champion; returns the plan in force.
 
-        A champion alias that was removed changes nothing: the last one stays in service. With `record_moves`, a move that
-        was made outside the product is written into the history.
+        A champion alias that was removed changes nothing: the last one stays in service. With `record_moves`, a move
+        that was made outside the product is written into the history.
         """
         with plan_lock(self.directory):
             version, plan = self.registry.champion(), self._plan()

@@ -1,4 +1,4 @@
-"""Drift of a file against the champion's reference: like is compared with like, the raw features as requests send them."""
+"""Drift of a file against the champion's reference: like with like, the raw features as requests send them."""
 
 from __future__ import annotations
 

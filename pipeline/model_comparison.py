@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
 from models.schema import Feature, Schema
 
 
-class Fit(StrEnum):
-    COMPARABLE = "comparable"
-    #: It refuses rows that the other accepts: clients of the one in service would be turned away.
-    INCOMPATIBLE = "incompatible"
-    #: It answers another question: another target, or other classes.
-    NOT_COMPARABLE = "not_comparable"
+#: `incompatible`: it refuses rows that the other accepts, so that clients of the one in service would be turned away;
+#: `not_comparable`: it answers another question, with another target or other classes.
+Fit = Literal["comparable", "incompatible", "not_comparable"]
 
 
 class FitVerdict(Struct, frozen=True):
     fit: Fit
+    #: A sentence that begins with 'it'; empty when comparable.
     reason: str
 
 
 def fit_between(champion: Schema, challenger: Schema) -> FitVerdict:
     """Whether `challenger` answers what `champion` answers, for every row that `champion` accepts."""
     if challenger.target != champion.target:
-        return FitVerdict(Fit.NOT_COMPARABLE, f"it predicts {challenger.target!r}, the champion {champion.target!r}")
+        return FitVerdict("not_comparable", f"it predicts {challenger.target!r}, the champion {champion.target!r}")
     if set(challenger.classes) != set(champion.classes):
         return FitVerdict(
-            Fit.NOT_COMPARABLE, f"its classes are {_some(challenger.classes)}, not {_some(champion.classes)}"
+            "not_comparable", f"its classes are {_some(challenger.classes)}, not {_some(champion.classes)}"
         )
     for feature in challenger.features:
         refusal = _refusal(champion, feature)
         if refusal:
-            return FitVerdict(Fit.INCOMPATIBLE, refusal)
+            return FitVerdict("incompatible", refusal)
     known = {*challenger.feature_names, *(column.name for column in challenger.ignored)}
     unknown = [name for name in champion.feature_names if name not in known]
     if unknown:
-        return FitVerdict(Fit.INCOMPATIBLE, f"it refuses {_some(unknown)}, which clients of the champion send")
-    return FitVerdict(Fit.COMPARABLE, "")
+        return FitVerdict("incompatible", f"it refuses {_some(unknown)}, which clients of the champion send")
+    return FitVerdict("comparable", "")
 
 
 def _refusal(champion: Schema, feature: Feature) -> str:

@@ -77,7 +77,7 @@ def run_now(source: str | None, target: str | None, progress: Progress | None = 
 def _read(settings: Settings, source: str | None) -> Table:
     from pipeline.table_reading import read_table
 
-    return read_table(settings.data, source)
+    return read_table(settings.data, source, settings.features.categorical)
 
 
 class PipelineRun:
@@ -126,6 +126,7 @@ class PipelineRun:
             if compared.promotes:
                 with self._step("promote", f"putting version {registered.version} in service"):
                     steps.promote(self.deployment, registered, compared)
+            steps.leave_pictures(self.settings, self.run_id, prepared, registered)
             return self._finish(prepared, trained, registered, compared)
 
     def _finish(self, prepared: Prepared, trained: Trained, registered: Registered, compared: Compared) -> RunOutcome:

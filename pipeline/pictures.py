@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Permutation importance asks the model features × repeats times about this many rows.
 IMPORTANCE_ROWS, IMPORTANCE_REPEATS = 2_000, 5
+#: Encoded test rows that are handed over; figures but the importance are of all.
+DRAWN_ROWS = 10_000
 #: More curves than this in one picture cannot be told apart; the commonest classes are drawn.
 MOST_CURVES, MOST_FEATURES, MOST_CONFUSED = 8, 25, 30
 
@@ -58,7 +61,7 @@ def leave_for_drawing(run_id: str, drawing: Drawing, y: Labels, p: NDArray[Any],
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "drawing.json").write_bytes(msgspec.json.encode(drawing))
     (folder / "model.onnx").write_bytes(model)
-    np.savez(folder / "rows.npz", y=y, p=p, matrix=matrix[: IMPORTANCE_ROWS * 5])
+    np.savez(folder / "rows.npz", y=y, p=p, matrix=matrix)
     return folder
 
 
@@ -103,7 +106,7 @@ def draw(drawing: Drawing, held: Held, folder: Path) -> None:
     labels = [str(label) for label in drawing.schema.classes]
     importance = permutation_importance(drawing, held)
     (folder / "permutation_importance.json").write_bytes(msgspec.json.encode(importance))
-    pictures = {
+    pictures: dict[str, Callable[[Axes], None]] = {
         "confusion_matrix": lambda axes: _confusion(axes, held, labels),
         "roc": lambda axes: _roc(axes, held, labels),
         "precision_recall": lambda axes: _precision_recall(axes, held, labels),

@@ -27,6 +27,8 @@ from pipeline.progress import Progress, Silent
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.table_reading import Table
+
 ARCHIVE = "data/processed"
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
 
@@ -105,12 +107,14 @@ class Retraining:
                 _move(file.path, _free_name(Path(record.path)))
         return new
 
-    def table(self, new: list[NewFile]) -> pd.DataFrame:
+    def table(self, new: list[NewFile]) -> Table:
         """The training table by the policy: append (all there ever was), window (the last rows), or replace."""
         import pandas as pd
 
+        from pipeline.table_reading import Table
+
         policy = self.settings.retraining.policy
-        frames = [] if policy == "replace" and new else [self._read(self.settings.data.source)]
+        frames = [] if policy == "replace" and new else [self._read(None)]
         if policy != "replace":
             frames += [self._read(record.path) for record in self.used.all()]
         for file in new:
@@ -119,7 +123,9 @@ class Retraining:
             self._rows[file.path] = len(frame)
             frames.append(frame)
         whole = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-        return self._window(whole) if policy == "window" else whole
+        names = ", ".join(file.path.name for file in new) or self.settings.data.source
+        source = f"{names} (policy {policy}, {len(frames)} tables)" if len(frames) > 1 else names
+        return Table(self._window(whole) if policy == "window" else whole, source)
 
     def archive(self, files: list[NewFile], run_id: str) -> list[Path]:
         """Moves used files to `data/processed/` under names that nothing else has, and records them."""
@@ -133,10 +139,10 @@ class Retraining:
             archived.append(place)
         return archived
 
-    def _read(self, source: str) -> pd.DataFrame:
+    def _read(self, source: str | None) -> pd.DataFrame:
         from pipeline.table_reading import read_table
 
-        return read_table(self.settings.data, source).frame
+        return read_table(self.settings.data, source, self.settings.features.categorical).frame
 
     def _window(self, frame: pd.DataFrame) -> pd.DataFrame:
         time_column = self.settings.data_split.time_column
@@ -157,8 +163,8 @@ def _require_same_columns(before: list[pd.DataFrame], frame: pd.DataFrame, name:
     absent = [str(column) for column in before[0].columns if column not in frame.columns]
     if absent:
         raise InputError(
-            f"{name}: lacks {', '.join(map(repr, absent[:5]))}{' …' if len(absent) > 5 else ''}, which the table so far "
-            "has; add the columns, or set retraining.policy to replace"
+            f"{name}: lacks {', '.join(map(repr, absent[:5]))}{' …' if len(absent) > 5 else ''}, which the table so "
+            "far has; add the columns, or set retraining.policy to replace"
         )
 
 

@@ -29,6 +29,7 @@ from pipeline.health import HealthWatch, readiness_problem
 from pipeline.monitoring_jobs import monitor_now, performance_now
 from pipeline.retraining import data_available
 from pipeline.sample_data import is_sample
+from pipeline.shutdown import Interrupted
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
@@ -207,5 +208,7 @@ def run_scheduler() -> None:
             while True:
                 scheduler.tick()
                 time.sleep(TICK_SECONDS)
+        except Interrupted as signal:
+            log.info("the scheduler ends: %s", signal)
         finally:
             scheduler.stop()

@@ -36,7 +36,7 @@ def last_act(act: Callable[[], None]) -> Iterator[None]:
         _last_acts.remove(act)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
     threading.Thread(target=_end_after_grace, daemon=True).start()
     raise Interrupted(f"interrupted by {signal.Signals(number).name}")

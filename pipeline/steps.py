@@ -21,14 +21,16 @@ from models.reference import build_reference, encode_reference
 from models.runtime import ModelRuntime
 from monitoring.alerts import write_whole
 from monitoring.plain_json import encode_pretty
+from monitoring.promotion_history import PromotionKind
 from pipeline.data_processing import Preparation, conform, held_out_by, prepare
 from pipeline.data_quality import write_quarantine
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.metrics import Labels, evaluate
-from pipeline.model_comparison import Fit, fit_between
+from pipeline.model_comparison import fit_between
 from pipeline.model_evaluation import GateDecision, compare_on_rows, first_decision, refused_decision
 from pipeline.model_training import CandidateResult, select, train_candidates
 from pipeline.packaging import Packaged, answer, library_versions, package_best
+from pipeline.pictures import DRAWN_ROWS, Drawing, draw_in_background, leave_for_drawing
 from pipeline.progress import Progress
 from pipeline.sample_data import is_sample
 from pipeline.table_reading import Table
@@ -156,10 +158,10 @@ def compare(settings: Settings, deployment: Deployment, prepared: Prepared, regi
     except DeploymentError as error:
         return Compared(first_decision(settings, f"the champion, version {champion}, cannot be served: {error}"))
     verdict = fit_between(bundle.schema, prepared.data.schema)
-    if verdict.fit is not Fit.COMPARABLE:
+    if verdict.fit != "comparable":
         if bundle.manifest.sample and not registered.manifest.sample:
             return Compared(first_decision(settings, "the champion was trained on the generated sample"))
-        return Compared(refused_decision(settings, verdict.fit.value, verdict.reason, registered.version))
+        return Compared(refused_decision(settings, verdict.fit, verdict.reason, registered.version))
     rows = _rows_both_held_out(bundle, prepared)
     y = prepared.test_target[rows]
     return Compared(
@@ -174,13 +176,30 @@ def compare(settings: Settings, deployment: Deployment, prepared: Prepared, regi
 
 
 def promote(deployment: Deployment, registered: Registered, compared: Compared) -> None:
-    kind = "first" if compared.decision.decision == "first" else "promote"
+    kind: PromotionKind = "first" if compared.decision.decision == "first" else "promote"
     deployment.promote(
         registered.version,
         kind,
         who="pipeline",
         why=compared.decision.reason,
         evidence=msgspec.to_builtins(compared.decision),
+    )
+
+
+def leave_pictures(settings: Settings, run_id: str, prepared: Prepared, registered: Registered) -> None:
+    """Has the winner's pictures drawn by a process of its own."""
+    drawing = Drawing(
+        mlflow_address=settings.mlflow_address,
+        experiment_name=settings.experiment_name,
+        mlflow_run_id=registered.mlflow_run_id,
+        metric=settings.model_selection.metric,
+        seed=settings.data_split.random_state,
+        schema=prepared.data.schema,
+    )
+    matrix = Encoder(prepared.data.schema).encode([column[:DRAWN_ROWS] for column in prepared.test])
+    answers = registered.packaged.test_probabilities
+    draw_in_background(
+        leave_for_drawing(run_id, drawing, prepared.test_target, answers, matrix, registered.packaged.model)
     )
 
 

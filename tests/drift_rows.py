@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import numpy as np
@@ -49,13 +50,19 @@ def probabilities(rows: int, seed: int, shift: float = 0.0) -> Numbers:
     return np.column_stack([1.0 - yes, yes])
 
 
-def reference(rows: int = 6_400, **changes: RawColumn) -> Reference:
+def reference(rows: int = 6_400, changes: Mapping[str, RawColumn] | None = None) -> Reference:
     held_out = probabilities(1_600, 9)
     actual = (np.random.default_rng(10).random(1_600) < held_out[:, 1]).astype(np.int64)
-    return build_reference(SCHEMA, list((draw(rows, 1) | changes).values()), held_out, actual, {"test_f1": 0.8})
+    return build_reference(
+        SCHEMA, list((draw(rows, 1) | dict(changes or {})).values()), held_out, actual, {"test_f1": 0.8}
+    )
 
 
 def check(
-    of: Reference, rows: int = 1_000, seed: int = 2, thresholds: DriftThresholds | None = None, **changes: RawColumn
+    of: Reference,
+    rows: int = 1_000,
+    thresholds: DriftThresholds | None = None,
+    changes: Mapping[str, RawColumn] | None = None,
 ) -> DriftReport:
-    return detect(of, profile(of, list((draw(rows, seed) | changes).values())), NOW, thresholds)
+    """The report on fresh rows, in which some columns are changed."""
+    return detect(of, profile(of, list((draw(rows, 2) | dict(changes or {})).values())), NOW, thresholds)

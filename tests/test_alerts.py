@@ -117,15 +117,15 @@ def test_a_round_leaves_alone_what_it_did_not_look_for(alerts: Alerts, incidents
     alerts.report(drift(kind="performance_drift"), NOON)
     alerts.report(drift(model_version="2"), NOON)
     alerts.report(drift(kind="pipeline", model_version=None, subject="job a"), NOON)
-    alerts.settle({"data_drift"}, "3", [], NOON)
-    alerts.settle({"pipeline"}, None, [], NOON, subject="job b")
+    alerts.settle(("data_drift",), "3", [], NOON)
+    alerts.settle(("pipeline",), None, [], NOON, subject="job b")
     assert len(incidents.unresolved()) == 3
 
 
 def test_a_cause_that_comes_back_is_a_new_incident_with_a_new_file(alerts: Alerts, tmp_path: Path) -> None:
-    alerts.settle({"data_drift"}, "3", [drift()], NOON)
-    alerts.settle({"data_drift"}, "3", [], NOON)
-    settled = alerts.settle({"data_drift"}, "3", [drift()], NOON)
+    alerts.settle(("data_drift",), "3", [drift()], NOON)
+    alerts.settle(("data_drift",), "3", [], NOON)
+    settled = alerts.settle(("data_drift",), "3", [drift()], NOON)
     assert [one.count for one in settled.opened] == [1]
     assert sorted(written["status"] for written in files(tmp_path)) == ["open", "resolved"]
 

@@ -29,7 +29,7 @@ from monitoring.window_profile import profile
 from tests import drift_rows
 
 ROWS = 1_000
-BARS = {
+BARS: dict[str, dict[int, tuple[float, tuple[float, ...]]]] = {
     "0.5 sd shift and x1.2 scale": {1_000: (0.99, (0.99, 0.85)), 2_000: (0.99, (0.99, 0.97))},
     "0.2 sd shift of one in ten": {1_000: (0.85, (0.85,)), 10_000: (0.99, (0.99,))},
 }
@@ -38,7 +38,7 @@ BARS = {
 def test_fault_21_raw_features_are_compared_with_raw_features() -> None:
     """The training rows themselves, as requests would send them, do not drift."""
     columns = drift_rows.draw(6_400, 1)
-    report = drift_rows.check(drift_rows.reference(), rows=6_400, **columns)
+    report = drift_rows.check(drift_rows.reference(), rows=6_400, changes=columns)
     assert not report.overall_drift
     assert report.drift_score == 0.0
 
@@ -66,7 +66,9 @@ def test_injected_drifts_are_found_and_named(drift: Any) -> None:
 
 def test_fault_23_levels_get_a_chi_squared_test_and_psi() -> None:
     rng = np.random.default_rng(1)
-    report = drift_rows.check(drift_rows.reference(), home=rng.choice(["rent", "own"], ROWS, p=[0.7, 0.3]).tolist())
+    report = drift_rows.check(
+        drift_rows.reference(), changes={"home": rng.choice(["rent", "own"], ROWS, p=[0.7, 0.3]).tolist()}
+    )
     score = report.feature_scores["home"]
     assert (score.kind, score.test, score.drift_detected) == ("categorical", "distribution", True)
     assert score.statistic > 100 and score.psi > 0.1
@@ -75,7 +77,9 @@ def test_fault_23_levels_get_a_chi_squared_test_and_psi() -> None:
 
 def test_fault_23_unseen_levels_are_drift_of_their_own() -> None:
     home = drift_rows.draw(ROWS, 2)["home"]
-    report = drift_rows.check(drift_rows.reference(), home=["van" if i % 10 == 0 else v for i, v in enumerate(home)])
+    report = drift_rows.check(
+        drift_rows.reference(), changes={"home": ["van" if i % 10 == 0 else v for i, v in enumerate(home)]}
+    )
     unseen = report.feature_scores["home"].unseen
     assert unseen and unseen.drift_detected
     assert unseen.window == pytest.approx(0.1, abs=0.01)
@@ -85,7 +89,7 @@ def test_fault_23_unseen_levels_are_drift_of_their_own() -> None:
 def test_fault_23_a_third_of_a_column_going_missing_is_drift() -> None:
     income = np.array(drift_rows.draw(ROWS, 2)["income"])
     income[::3] = np.nan
-    score = drift_rows.check(drift_rows.reference(), income=income).feature_scores["income"]
+    score = drift_rows.check(drift_rows.reference(), changes={"income": income}).feature_scores["income"]
     assert (score.test, score.severity) == ("missing", "high")
     assert score.words == "income: missing 0 % to 33 %"
 
@@ -104,7 +108,7 @@ def test_fault_24_prediction_drift_compares_scores_with_those_of_the_reference()
 
 def test_the_report_names_direction_and_size() -> None:
     income = np.array(drift_rows.draw(ROWS, 2)["income"]) * 1.4
-    score = drift_rows.check(drift_rows.reference(), income=income).feature_scores["income"]
+    score = drift_rows.check(drift_rows.reference(), changes={"income": income}).feature_scores["income"]
     assert score.words.startswith("income up: median 12")
     assert " to 16" in score.words or " to 17" in score.words
 
@@ -127,7 +131,7 @@ def test_the_report_names_direction_and_size() -> None:
     ],
 )
 def test_a_column_gone_wrong_is_named_and_the_others_keep_their_verdict(name: str, window: RawColumn) -> None:
-    report = drift_rows.check(drift_rows.reference(), **{name: window})
+    report = drift_rows.check(drift_rows.reference(), changes={name: window})
     assert name in report.drifted_features
     assert list(report.feature_scores) == drift_rows.NAMES
     assert set(report.drifted_features) <= {name, "due" if name == "ordered" else "ordered" if name == "due" else name}
@@ -136,8 +140,8 @@ def test_a_column_gone_wrong_is_named_and_the_others_keep_their_verdict(name: st
 
 @pytest.mark.parametrize("training", [np.full(6_400, np.nan), np.full(6_400, np.inf), np.full(6_400, 1e308)])
 def test_a_useless_column_of_the_reference_has_a_verdict(training: RawColumn) -> None:
-    reference = drift_rows.reference(income=training)
-    same = drift_rows.check(reference, income=training[:ROWS])
+    reference = drift_rows.reference(changes={"income": training})
+    same = drift_rows.check(reference, changes={"income": training[:ROWS]})
     other = drift_rows.check(reference)
     assert not same.overall_drift
     assert other.drifted_features == ["income"]
@@ -180,7 +184,7 @@ def test_the_json_has_the_names_of_the_interface() -> None:
 
 def test_a_verdict_agrees_with_its_own_figures() -> None:
     income = np.array(drift_rows.draw(ROWS, 2)["income"]) * 1.3
-    report = drift_rows.check(drift_rows.reference(), income=income, gaps=np.full(ROWS, np.nan))
+    report = drift_rows.check(drift_rows.reference(), changes={"income": income, "gaps": np.full(ROWS, np.nan)})
     for score in report.feature_scores.values():
         assert score.drift_detected == (score.adjusted_p_value < 0.01 and score.effect >= 0.05)
         assert (score.severity != "none") == score.drift_detected
@@ -192,15 +196,15 @@ def test_outliers_do_not_hide_a_shift() -> None:
 
 def test_psi_and_wasserstein_stay_finite_and_small_with_outliers() -> None:
     income = np.array(drift_rows.draw(ROWS, 2)["income"])
-    clean = drift_rows.check(drift_rows.reference(), income=income).feature_scores["income"]
+    clean = drift_rows.check(drift_rows.reference(), changes={"income": income}).feature_scores["income"]
     income[:10] = [1e300, -1e300] * 5
-    dirty = drift_rows.check(drift_rows.reference(), income=income).feature_scores["income"]
+    dirty = drift_rows.check(drift_rows.reference(), changes={"income": income}).feature_scores["income"]
     assert abs(dirty.psi - clean.psi) < 0.05
     assert dirty.wasserstein < clean.wasserstein + 20.0  # type: ignore[operator]
 
 
 def test_under_fifty_rows_nothing_is_claimed() -> None:
-    report = drift_rows.check(drift_rows.reference(), rows=49, income=np.full(49, 1e9))
+    report = drift_rows.check(drift_rows.reference(), rows=49, changes={"income": np.full(49, 1e9)})
     assert (report.status, report.overall_drift, report.severity) == ("not_enough_data", False, "none")
     assert report.note.startswith("not enough data: 49 rows")
 
@@ -227,9 +231,10 @@ def test_training_rows_of_a_column_of_rare_levels_do_not_drift() -> None:
 def test_later_dates_are_no_drift_but_other_hours_are() -> None:
     columns = drift_rows.draw(ROWS, 2)
     later = {name: np.array(columns[name]) + 365 * 86_400.0 for name in ("ordered", "due")}
-    assert not drift_rows.check(drift_rows.reference(), **later).overall_drift
+    assert not drift_rows.check(drift_rows.reference(), changes=later).overall_drift
     night = np.floor(np.array(columns["ordered"]) / 86_400.0) * 86_400.0 + 3_600.0
-    score = drift_rows.check(drift_rows.reference(), ordered=night, due=night + 86_400.0).feature_scores["ordered"]
+    due = night + np.array(columns["due"]) - np.array(columns["ordered"])
+    score = drift_rows.check(drift_rows.reference(), changes={"ordered": night, "due": due}).feature_scores["ordered"]
     assert (score.test, score.drift_detected) == ("hour", True)
 
 
@@ -237,7 +242,7 @@ def test_a_window_of_six_hours_is_not_blamed_for_its_hours() -> None:
     rng = np.random.default_rng(4)
     ordered = 1.63e9 + rng.uniform(0, 6 * 3_600.0, ROWS)
     report = drift_rows.check(
-        drift_rows.reference(), ordered=ordered, due=ordered + rng.exponential(3 * 86_400.0, ROWS)
+        drift_rows.reference(), changes={"ordered": ordered, "due": ordered + rng.exponential(3 * 86_400.0, ROWS)}
     )
     assert "ordered" not in report.drifted_features
 
@@ -245,7 +250,7 @@ def test_a_window_of_six_hours_is_not_blamed_for_its_hours() -> None:
 def test_longer_lags_are_drift() -> None:
     columns = drift_rows.draw(ROWS, 2)
     due = np.array(columns["ordered"]) + np.random.default_rng(5).exponential(9 * 86_400.0, ROWS)
-    score = drift_rows.check(drift_rows.reference(), due=due).feature_scores["ordered"]
+    score = drift_rows.check(drift_rows.reference(), changes={"due": due}).feature_scores["ordered"]
     assert (score.test, score.drift_detected) == ("lag", True)
     assert score.words.startswith("ordered (lag) up")
 
@@ -253,9 +258,13 @@ def test_longer_lags_are_drift() -> None:
 def test_the_threshold_decides() -> None:
     income = np.array(drift_rows.draw(ROWS, 2)["income"]) * 1.3
     reference = drift_rows.reference()
-    assert drift_rows.check(reference, income=income).overall_drift
-    assert not drift_rows.check(reference, income=income, thresholds=DriftThresholds(p_value=1e-60)).overall_drift
-    assert not drift_rows.check(reference, income=income, thresholds=DriftThresholds(effect=0.5)).overall_drift
+    assert drift_rows.check(reference, changes={"income": income}).overall_drift
+    assert not drift_rows.check(
+        reference, thresholds=DriftThresholds(p_value=1e-60), changes={"income": income}
+    ).overall_drift
+    assert not drift_rows.check(
+        reference, thresholds=DriftThresholds(effect=0.5), changes={"income": income}
+    ).overall_drift
 
 
 def test_a_window_of_another_reference_is_refused() -> None:

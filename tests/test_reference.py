@@ -43,7 +43,7 @@ def test_a_torn_file_is_refused() -> None:
 
 def test_numbers_of_any_size_leave_finite_figures() -> None:
     awful = np.array([1e308, -1e308, 1e-308, np.inf, np.nan, 1.7e308] * 50)
-    reference = drift_rows.reference(rows=300, income=awful)
+    reference = drift_rows.reference(rows=300, changes={"income": awful})
     assert b"null" not in encode_reference(reference).split(b'"metrics"')[0]
     numbers = reference.features[0].numbers
     assert numbers is not None
@@ -51,7 +51,7 @@ def test_numbers_of_any_size_leave_finite_figures() -> None:
 
 
 def test_missing_and_infinite_values_are_counted_apart() -> None:
-    reference = drift_rows.reference(rows=300, income=np.array([1.0, np.nan, np.inf] * 100))
+    reference = drift_rows.reference(rows=300, changes={"income": np.array([1.0, np.nan, np.inf] * 100)})
     assert (reference.features[0].missing, reference.features[0].infinite) == (100, 100)
 
 

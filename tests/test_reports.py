@@ -14,7 +14,9 @@ def test_a_drifted_window_is_told_in_words_and_ranked_by_effect() -> None:
     columns = drift_rows.draw(1_000, 2)
     income, gaps = np.array(columns["income"]) * 1.2, np.array(columns["gaps"]) + 2.0
     text = drift_text(
-        drift_rows.check(drift_rows.reference(), income=income, gaps=gaps), "production_model 3", "new.csv"
+        drift_rows.check(drift_rows.reference(), changes={"income": income, "gaps": gaps}),
+        "production_model 3",
+        "new.csv",
     )
     lines = text.splitlines()
     assert lines[0] == "DRIFT REPORT of new.csv against production_model 3"
@@ -43,7 +45,7 @@ def test_prediction_drift_has_its_own_part() -> None:
 
 def test_a_long_table_is_cut_but_never_the_drifted_ones() -> None:
     columns = drift_rows.draw(1_000, 2)
-    report = drift_rows.check(drift_rows.reference(), income=np.array(columns["income"]) * 2.0)
+    report = drift_rows.check(drift_rows.reference(), changes={"income": np.array(columns["income"]) * 2.0})
     text = drift_text(report, most=1)
     assert "income" in text
     assert "… and 6 more without drift" in text

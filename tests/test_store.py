@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -26,6 +28,7 @@ from monitoring.data_files import DataFiles
 from monitoring.drift_checks import DriftChecks
 from monitoring.incidents import Finding, Incidents
 from monitoring.job_records import JobRecords
+from monitoring.plain_json import encode
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
@@ -251,6 +254,15 @@ def test_reports_with_numpy_values_nans_and_broken_text_are_stored_as_plain_json
     DriftChecks(store).add("1", NOON, 10, report)
     stored = DriftChecks(store).latest("1")[0].report
     assert {**stored, "x": ""} == {"drift": True, "n": 3, "p": None, "bins": [0, 1], "x": ""}
+
+
+def test_dates_classes_and_paths_in_a_report_are_plain_json_too() -> None:
+    report = {"at": pd.Timestamp("2026-03-01", tz="UTC"), "none": pd.NaT, "file": Path("a.csv")}
+    counts = {True: 1, None: 2, 3: 4, np.str_("a"): 5, np.int64(6): np.uint8(7)}
+    assert json.loads(encode(report)) == {"at": "2026-03-01T00:00:00+00:00", "none": None, "file": "a.csv"}
+    assert json.loads(encode(counts)) == {"true": 1, "null": 2, "3": 4, "a": 5, "6": 7}
+    with pytest.raises(TypeError, match="object has no JSON form"):
+        encode({"what": object()})
 
 
 # Runs
