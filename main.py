@@ -4,58 +4,59 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-DONE, FAILED, USAGE, DRIFT_FOUND = 0, 1, 2, 3
+FAILED, DRIFT_FOUND = 1, 3
 
 
 class CommandLine(click.Group):
-    """Turns every expected error into one sentence and an exit code; nothing below prints or exits."""
+    """The one place where an error becomes a sentence and an exit code; nothing below prints errors or exits."""
 
-    def invoke(self, context: click.Context) -> Any:
-        from config.settings import ConfigurationError
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> NoReturn:
+        from config.errors import ProductError
         from pipeline.shutdown import Interrupted
 
+        args = sys.argv[1:] if args is None else list(args)
+        as_json = "--json" in args
         try:
-            return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+            code = super().main(args, *more, **options | {"standalone_mode": False})
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code, as_json, show=error.show)
+        except click.Abort:
+            _fail("interrupted", FAILED, as_json)
         except Interrupted as error:
-            _fail(str(error), FAILED)
-        except ConfigurationError as error:
-            _fail(str(error), USAGE)
+            _fail(str(error), FAILED, as_json)
+        except ProductError as error:
+            _fail(str(error), error.exit_code, as_json)
+        except OSError as error:
+            _fail(_about(error), FAILED, as_json)
         except Exception as error:
-            code = _exit_code(error)
-            if code is None:
-                raise
-            _fail(str(error), code)
+            _fail(f"{type(error).__name__}: {error}", FAILED, as_json, show=traceback.print_exc)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an expected error, None for a fault of ours, which shows its traceback."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "InputError" in kinds:
-        return USAGE
-    expected = {"StateLockedError", "RegistryError", "StoreError", "TrainingError", "BundleError", "PlanError"}
-    if kinds & (expected | {"DeploymentError", "ServiceError"}):
-        return FAILED
-    if isinstance(error, OSError):
-        return FAILED
-    return None
-
-
-def _fail(message: str, code: int) -> None:
-    if "--json" in sys.argv:
+def _fail(message: str, code: int, as_json: bool, show: Callable[[], None] | None = None) -> NoReturn:
+    if as_json:
         _print_json({"status": "failed", "error": message})
-    click.echo(f"error: {message}", err=True)
-    raise click.exceptions.Exit(code)
+    if show is not None:
+        show()
+    else:
+        click.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+def _about(error: OSError) -> str:
+    """One sentence of what the operating system refused."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; `python main.py doctor` looks at the folders and the disk"
 
 
 def _print_json(value: Any) -> None:
@@ -76,19 +77,19 @@ def cli(context: click.Context, config: str | None) -> None:
     if config:
         os.environ["MLOPS_CONFIG"] = str(Path(config).resolve())
     if context.invoked_subcommand is None:
-        from pipeline.scheduler import run_scheduler
+        from pipeline.scheduler import STOP_SECONDS, run_scheduler
 
-        _prepare_process("scheduler", level=None)
+        _prepare_process("scheduler", level=None, grace=STOP_SECONDS)
         run_scheduler()
 
 
 @cli.command()
 def start() -> None:
     """Everything for one machine: server, scheduler and MLflow UI; Ctrl-C ends all."""
-    from commands.local_services import run_all
+    from commands.local_services import STOP_SECONDS, run_all
 
-    _prepare_process()
-    raise click.exceptions.Exit(run_all())
+    _prepare_process(grace=STOP_SECONDS + 1)
+    run_all()
 
 
 @cli.command()
@@ -102,11 +103,8 @@ def init(data: str, target: str, query: str | None, as_json: bool) -> None:
 
     _prepare_process()
     path = write_initial_configuration(_from_caller(data), target, query)
-    _report(
-        as_json,
-        {"status": "written", "path": str(path)},
-        f"{path} is the configuration for this table; next: python main.py run",
-    )
+    sentence = f"{path} is the configuration for this table; next: python main.py run"
+    _report(as_json, {"status": "written", "path": str(path)}, lambda _: click.echo(sentence))
 
 
 @cli.command()
@@ -115,26 +113,28 @@ def init(data: str, target: str, query: str | None, as_json: bool) -> None:
 @JSON_OPTION
 def run(data: str | None, target: str | None, as_json: bool) -> None:
     """One full pipeline run now: ingest, check, train, compare, register, and promote if it is better."""
-    from commands.console import print_run, run_progress
+    from commands.console import print_run
+    from commands.progress_display import run_progress
     from pipeline.orchestrator import run_now
 
     _prepare_process()
     with run_progress(quiet=as_json) as progress:
         outcome = run_now(_from_caller(data) if data else None, target, progress=progress)
-    _report_with(as_json, outcome, print_run)
+    _report(as_json, outcome, print_run)
 
 
 @cli.command()
 @JSON_OPTION
 def retrain(as_json: bool) -> None:
     """Look for new data and retrain by the policy."""
-    from commands.console import print_retraining, run_progress
+    from commands.console import print_retraining
+    from commands.progress_display import run_progress
     from pipeline.retraining import retrain_now
 
     _prepare_process()
     with run_progress(quiet=as_json) as progress:
         outcome = retrain_now(progress=progress)
-    _report_with(as_json, outcome, print_retraining)
+    _report(as_json, outcome, print_retraining)
 
 
 @cli.command()
@@ -145,7 +145,7 @@ def monitor(as_json: bool) -> None:
     from pipeline.monitoring_jobs import monitor_now
 
     _prepare_process()
-    _report_with(as_json, monitor_now(), print_cycle)
+    _report(as_json, monitor_now(), print_cycle)
 
 
 @cli.command()
@@ -159,7 +159,7 @@ def drift(data: str, fail_on_drift: bool, as_json: bool) -> None:
 
     _prepare_process()
     report = drift_of_file(_from_caller(data))
-    _report_with(as_json, report, print_drift)
+    _report(as_json, report, print_drift)
     if fail_on_drift and report.overall_drift:
         raise click.exceptions.Exit(DRIFT_FOUND)
 
@@ -177,7 +177,7 @@ def models_list(as_json: bool) -> None:
     from commands.model_versions import list_versions
 
     _prepare_process()
-    _report_with(as_json, list_versions(), print_versions)
+    _report(as_json, list_versions(), print_versions)
 
 
 @models.command("show")
@@ -189,7 +189,7 @@ def models_show(version: str, as_json: bool) -> None:
     from commands.model_versions import show_version
 
     _prepare_process()
-    _report_with(as_json, show_version(version), print_version)
+    _report(as_json, show_version(version), print_version)
 
 
 @models.command("compare")
@@ -202,7 +202,7 @@ def models_compare(first: str, second: str, as_json: bool) -> None:
     from commands.model_versions import compare_versions
 
     _prepare_process()
-    _report_with(as_json, compare_versions(first, second), print_comparison)
+    _report(as_json, compare_versions(first, second), print_comparison)
 
 
 @models.command("promote")
@@ -218,7 +218,7 @@ def models_promote(version: str, why: str, force: bool, as_json: bool) -> None:
     if force and not why.strip():
         raise click.UsageError("--force needs --why: the history records the reason")
     _prepare_process()
-    _report_with(as_json, promote_version(version, why, force), print_promotion)
+    _report(as_json, promote_version(version, why, force), print_promotion)
 
 
 @models.command("rollback")
@@ -230,7 +230,7 @@ def models_rollback(why: str, as_json: bool) -> None:
     from commands.model_versions import rollback_version
 
     _prepare_process()
-    _report_with(as_json, rollback_version(why), print_promotion)
+    _report(as_json, rollback_version(why), print_promotion)
 
 
 @models.command("history")
@@ -241,7 +241,7 @@ def models_history(as_json: bool) -> None:
     from commands.model_versions import promotion_history
 
     _prepare_process()
-    _report_with(as_json, promotion_history(), print_history)
+    _report(as_json, promotion_history(), print_history)
 
 
 @cli.command()
@@ -264,7 +264,7 @@ def sync(watch: bool, as_json: bool) -> None:
     if watch:
         watch_registry()
     else:
-        _report_with(as_json, sync_now(), print_sync)
+        _report(as_json, sync_now(), print_sync)
 
 
 @cli.command()
@@ -274,7 +274,7 @@ def status(as_json: bool) -> None:
     from commands.console import print_status
     from commands.status import current_status
 
-    _report_with(as_json, current_status(), print_status)
+    _report(as_json, current_status(), print_status)
 
 
 @cli.command()
@@ -285,19 +285,19 @@ def doctor(as_json: bool) -> None:
     from commands.doctor import diagnose
 
     findings = diagnose()
-    _report_with(as_json, findings, print_diagnosis)
+    _report(as_json, findings, print_diagnosis)
     if any(finding.level == "error" for finding in findings):
         raise click.exceptions.Exit(FAILED)
 
 
-def _prepare_process(name: str = "main", level: str | None = "WARNING") -> None:
-    """Signals and logging, for commands that work: SIGTERM ends them like Ctrl-C."""
+def _prepare_process(name: str = "main", level: str | None = "WARNING", grace: float | None = None) -> None:
+    """Signals and logging, for commands that work: SIGTERM ends them like Ctrl-C, after `grace` seconds by force."""
     from config.logs import configure_logging
     from config.settings import load_settings
-    from pipeline.shutdown import end_on_signals
+    from pipeline.shutdown import GRACE_SECONDS, end_on_signals
 
     configure_logging(level or load_settings().logging.level, name)
-    end_on_signals()
+    end_on_signals(grace or GRACE_SECONDS)
 
 
 def _from_caller(address: str) -> str:
@@ -305,11 +305,7 @@ def _from_caller(address: str) -> str:
     return address if "://" in address else str(Path(address).expanduser().resolve())
 
 
-def _report(as_json: bool, value: Any, text: str) -> None:
-    _report_with(as_json, value, lambda _: click.echo(text))
-
-
-def _report_with(as_json: bool, value: Any, show: Callable[[Any], None]) -> None:
+def _report(as_json: bool, value: Any, show: Callable[[Any], None]) -> None:
     if as_json:
         _print_json(value)
     else:

@@ -1,6 +1,6 @@
 """Achieved rates of the drift rule: how often quiet windows are flagged, and how often injected drifts are found.
 
-    python -m benchmarks.drift_rates [--references 10] [--windows 300] [--repeats 300] [--seed 0] [--json]
+    python -m benchmarks.drift_rates [--references 10] [--windows 300] [--repeats 300] [--quiet-rows 500 …] [--json]
 
 Every window is drawn anew from the distribution that its reference was drawn from, never from the reference's own rows.
 """
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--references", type=int, default=10)
     parser.add_argument("--windows", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=300)
-    parser.add_argument("--largest", type=int, default=QUIET_ROWS[-1], help="leave out larger quiet windows")
+    parser.add_argument("--quiet-rows", type=int, nargs="*", default=QUIET_ROWS, help="sizes of the quiet windows")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -241,7 +241,7 @@ def _silent(_line: str) -> None:
 
 def _report_quiet(options: argparse.Namespace, say: Callable[[str], None]) -> list[dict[str, Any]]:
     results = []
-    for rows in (rows for rows in QUIET_ROWS if rows <= options.largest):
+    for rows in options.quiet_rows:
         rates = quiet_rates(options.references, options.windows, rows, options.seed)
         results.append(rates)
         flagged, worst = rates["flagged"], rates["worst_reference"]

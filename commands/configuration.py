@@ -9,7 +9,11 @@ from config.settings import DataSettings, Settings, load_settings
 
 
 def write_initial_configuration(data: str, target: str, query: str | None) -> Path:
-    """Writes `pipeline_config.yaml` under the state root; raises `InputError` when another is there, or for the table."""
+    """Writes `pipeline_config.yaml` under the state root, unless it is there for this very table already.
+
+    Raises:
+        InputError: there is a configuration for something else, or the table cannot be used.
+    """
     from pipeline.configuration_writer import write_configuration
     from pipeline.table_reading import read_table
 

@@ -1,36 +1,28 @@
-"""What people see: short tables, one sentence a result, and a progress display on anything long. All of it on stderr or
-stdout as plain text when that is no terminal."""
+"""Results as people see them: short tables and sentences on stdout, each with what to do next where there is something."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
-from rich.text import Text
+import click
 
-from models.mlflow_registry import VersionInfo
-from monitoring.promotion_history import Promotion
-from pipeline.progress import Progress, Silent
+from commands.tables import figure, moment, say, show_table
 
 if TYPE_CHECKING:
     from commands.doctor import Finding
     from commands.model_versions import Comparison, SyncOutcome, VersionDetail
-    from commands.status import Status
+    from commands.status import InService, Status
+    from models.mlflow_registry import VersionInfo
     from monitoring.cycle import CycleOutcome
     from monitoring.drift_report import DriftReport
-    from pipeline.model_training import CandidateResult
+    from monitoring.incidents import Incident
+    from monitoring.job_records import JobRecord
+    from monitoring.promotion_history import Promotion
+    from monitoring.run_records import RunRecord
     from pipeline.orchestrator import RunOutcome
     from pipeline.retraining import RetrainingOutcome
 
-#: A pipe has no width: what reads it should not meet lines broken at 80.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 #: Metrics that a run shows, in this order.
 SHOWN_METRICS = (
     "accuracy",
@@ -46,246 +38,183 @@ SHOWN_METRICS = (
 )
 
 
-@contextmanager
-def run_progress(quiet: bool) -> Iterator[Progress]:
-    """A live display on a terminal, a line for each step elsewhere, nothing when quiet."""
-    if quiet:
-        yield Silent()
-    elif sys.stderr.isatty():
-        with LiveProgress() as live:
-            yield live
-    else:
-        yield LineProgress()
-
-
-class LineProgress(Silent):
-    """One line for each step and candidate, for logs and pipes."""
-
-    def step(self, name: str, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-    def candidate_done(self, result: CandidateResult) -> None:
-        print(f"  {_candidate_line(result)}", file=sys.stderr, flush=True)  # noqa: T201
-
-    def note(self, text: str) -> None:
-        print(f"  {text}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-class LiveProgress:
-    """A spinner for the step at work and a bar for each candidate."""
-
-    def __init__(self) -> None:
-        self._bars = Bars(
-            SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
-        self._step: TaskID | None = None
-        self._candidates: dict[str, TaskID] = {}
-
-    def __enter__(self) -> LiveProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end_step()
-        self._bars.stop()
-
-    def step(self, name: str, text: str) -> None:
-        self._end_step()
-        self._step = self._bars.add_task(text, total=1)
-
-    def candidate_started(self, name: str, fits: int) -> None:
-        self._candidates[name] = self._bars.add_task(f"  {name}", total=fits)
-
-    def fold_done(self, name: str, fold: int, score: float | None, seconds: float) -> None:
-        self._bars.advance(self._candidates[name])
-
-    def candidate_done(self, result: CandidateResult) -> None:
-        task = self._candidates[result.name]
-        self._bars.update(task, description=f"  {_candidate_line(result)}", completed=self._bars.tasks[task].total)
-
-    def note(self, text: str) -> None:
-        self._bars.console.print(f"  {text}", highlight=False)
-
-    def _end_step(self) -> None:
-        if self._step is not None:
-            self._bars.update(self._step, completed=1)
-            self._step = None
-
-
-def _candidate_line(result: CandidateResult) -> str:
-    if result.status != "ok" or result.mean is None:
-        return f"{result.name}: left aside, {result.reason}"
-    sample = f", on a sample of {result.sampled_rows:,} rows" if result.sampled_rows else ""
-    spread = f" ± {result.std:.4f}" if result.std is not None else ""
-    return f"{result.name}: {result.metric} {result.mean:.4f}{spread}{sample}"
-
-
 def print_run(outcome: RunOutcome) -> None:
-    table = _table("", "cross-validation", "train", "test")
     means = outcome.cross_validation["winner_metrics"]
-    for name in SHOWN_METRICS:
-        table.add_row(
+    click.echo(f"\nversion {outcome.model_version} of {outcome.model_name}: {outcome.cross_validation['winner']}")
+    rows = [
+        (
             name,
-            _figure(means.get(name)),
-            _figure(outcome.metrics[f"train_{name}"]),
-            _figure(outcome.metrics[f"test_{name}"]),
+            figure(means.get(name)),
+            figure(outcome.metrics[f"train_{name}"]),
+            figure(outcome.metrics[f"test_{name}"]),
         )
-    winner = outcome.cross_validation["winner"]
-    out.print(f"\n[bold]version {outcome.model_version}[/] of {outcome.model_name}: {winner}")
-    out.print(table)
+        for name in SHOWN_METRICS
+    ]
+    show_table(rows, ("", "cross-validation", "train", "  test"), right=(1, 2))
     for name, reason in outcome.left_aside.items():
-        out.print(f"{name} was left aside: {reason}", markup=False)
+        say(f"{name} was left aside: {reason}")
     verdict = "promoted" if outcome.promoted else "not promoted"
-    reason = (outcome.decision or {}).get("reason", "")
-    out.print(f"[bold]{verdict}[/]: {reason}")
-    out.print(f"{outcome.duration_seconds:.1f} s; quality report in {outcome.quality_report}", markup=False)
+    say(f"{verdict}: {outcome.decision['reason']}")
+    say(f"{outcome.duration_seconds:.1f} s; quality report in {outcome.quality_report}")
 
 
 def print_retraining(outcome: RetrainingOutcome) -> None:
     if outcome.run is None:
-        out.print("nothing new: no file has arrived that was not used before")
+        say("nothing new: no file has arrived that was not used before")
         return
     print_run(outcome.run)
     if outcome.files:
-        out.print(f"used {', '.join(outcome.files)} ({outcome.policy}); archived in data/processed/", markup=False)
+        say(f"used {', '.join(outcome.files)} ({outcome.policy}); archived in data/processed/")
 
 
 def print_drift(report: DriftReport) -> None:
     from monitoring.reports import drift_text
 
-    out.print(drift_text(report), markup=False)
+    click.echo(drift_text(report))
 
 
 def print_cycle(outcome: CycleOutcome) -> None:
     if outcome.drift is None:
-        out.print(outcome.note)
+        say(outcome.note)
     else:
         print_drift(outcome.drift)
-    for incident in outcome.incidents:
-        out.print(f"{incident.severity} {incident.kind} ({incident.status}): {incident.cause}", markup=False)
-        out.print(f"  next: {incident.next}", markup=False)
+    _print_incidents(outcome.incidents)
 
 
 def print_versions(versions: Sequence[VersionInfo]) -> None:
     if not versions:
-        out.print("no versions yet; next: python main.py run")
+        say("no versions yet; next: python main.py run")
         return
-    table = _table("version", "stage", "alias", "algorithm", "test f1", "test roc_auc", "made at")
-    for info in versions:
-        alias = ", ".join(info.aliases)
-        figures = [_figure(info.metrics.get(name)) for name in ("test_f1", "test_roc_auc")]
-        table.add_row(info.version, info.stage, alias, info.algorithm or "", *figures, _moment(info.created_at))
-    out.print(table)
+    rows = [
+        (
+            info.version,
+            _stage(info),
+            info.algorithm or "",
+            figure(info.metrics.get("test_f1")),
+            figure(info.metrics.get("test_roc_auc")),
+            moment(info.created_at),
+        )
+        for info in versions
+    ]
+    show_table(rows, ("version", "stage", "algorithm", "test f1", "roc_auc", "made at"), right=(0, 3, 4))
 
 
 def print_version(detail: VersionDetail) -> None:
     info = detail.version
-    out.print(f"[bold]version {info.version}[/]: {info.algorithm or 'not made by this product'}, {info.stage}")
-    table = _table("", "")
-    for name, value in (
-        ("alias", ", ".join(info.aliases) or "none"),
-        ("made at", _moment(info.created_at)),
-        ("run", info.run_id or ""),
-        ("MLflow run", info.mlflow_run_id or ""),
-        ("bundle", info.manifest_sha256 or "none: it cannot be served"),
-        *((name, _figure(value)) for name, value in sorted(info.metrics.items())),
-    ):
-        table.add_row(name, value)
-    out.print(table)
+    click.echo(f"version {info.version}: {info.algorithm or 'not made by this product'}, {_stage(info)}")
+    bundle = f"sha256 {info.manifest_sha256}" if info.manifest_sha256 else "none: it cannot be served"
+    rows = [
+        ("made at", moment(info.created_at)),
+        ("run", info.run_id or "–"),
+        ("MLflow run", info.mlflow_run_id or "–"),
+        ("bundle", bundle),
+        *((name, figure(value)) for name, value in sorted(info.metrics.items())),
+    ]
+    show_table(rows)
     if detail.promotions:
+        click.echo()
         print_history(detail.promotions)
 
 
 def print_comparison(comparison: Comparison) -> None:
     one, two = comparison.first, comparison.second
-    out.print(f"{one.version}: {one.algorithm}, {one.stage}; {two.version}: {two.algorithm}, {two.stage}")
-    table = _table("metric", one.version, two.version, "difference")
-    for name, (before, after, difference) in comparison.metrics.items():
-        table.add_row(name, _figure(before), _figure(after), "" if difference is None else f"{difference:+.4f}")
-    out.print(table)
-    out.print("each version's figures are those of its own test part")
+    for info in (one, two):
+        click.echo(f"version {info.version}: {info.algorithm or 'not made by this product'}, {_stage(info)}")
+    rows = [
+        (name, figure(before), figure(after), "–" if difference is None else f"{difference:+.4f}")
+        for name, (before, after, difference) in comparison.metrics.items()
+    ]
+    show_table(rows, ("metric", f"version {one.version}", f"version {two.version}", "difference"), right=(1, 2))
+    say("each version's figures are those of its own training and test part")
 
 
 def print_promotion(move: Promotion) -> None:
-    out.print(
-        f"version {move.to_version} is in service (before: {move.from_version or 'none'}): {move.why}", markup=False
-    )
+    before = f"version {move.from_version}" if move.from_version else "nothing"
+    say(f"version {move.to_version} is in service, where {before} was: {move.why}")
 
 
 def print_history(moves: Sequence[Promotion]) -> None:
     if not moves:
-        out.print("nothing was promoted yet")
+        say("nothing was promoted yet")
         return
-    table = _table("when", "from", "to", "kind", "by", "why")
-    for move in moves:
-        when = _moment(move.done_at) if move.done_at else move.status
-        table.add_row(when, move.from_version or "", move.to_version, move.kind, move.who, Text(move.why))
-    out.print(table)
+    rows = [
+        (
+            moment(move.done_at) if move.done_at else move.status,
+            move.from_version or "–",
+            move.to_version,
+            move.kind,
+            move.who,
+            move.why,
+        )
+        for move in moves
+    ]
+    show_table(rows, ("when", "from", "to", "kind", "by", "why"), right=(1, 2))
 
 
 def print_sync(outcome: SyncOutcome) -> None:
     if outcome.plan is None or outcome.plan.champion is None:
-        out.print("the registry has no champion yet; nothing is in service")
+        say("the registry has no champion yet; nothing is in service")
         return
-    out.print(f"version {outcome.plan.champion.version} is in service, plan {(outcome.plan_digest or '')[:12]}")
+    say(f"version {outcome.plan.champion.version} is in service, plan {(outcome.plan_digest or '')[:12]}")
 
 
 def print_status(status: Status) -> None:
-    table = _table("", "")
-    service = status.in_service
-    if service is None:
-        table.add_row("in service", "nothing yet; next: python main.py run")
-    else:
-        text = (
-            f"version {service.model_version} of {service.model_name}: {service.algorithm}, made {service.trained_at}"
-        )
-        table.add_row("in service", Text(service.problem or text))
-    table.add_row("scheduler", Text(status.scheduler or "not running; python main.py starts it"))
+    rows = [
+        ("in service", _in_service(status.in_service)),
+        ("scheduler", status.scheduler or "not running; python main.py starts it"),
+    ]
     if status.pipeline:
-        table.add_row("at work", Text(status.pipeline))
+        rows.append(("at work", status.pipeline))
     if status.last_run is not None:
-        run = status.last_run
-        table.add_row(
-            "last run", Text(f"{run.status}, {_moment(run.started_at)}{f': {run.error}' if run.error else ''}")
-        )
-    for job in status.jobs:
-        due = f", next {_moment(job.next_due_at)}" if job.next_due_at else ""
-        table.add_row(job.name, f"{job.last_status or 'never'}, {_moment(job.last_finished_at)}{due}")
-    last = _moment(status.last_prediction_at) if status.last_prediction_at else "none logged"
-    table.add_row("last prediction", last)
+        rows.append(("last run", _run_line(status.last_run)))
+    rows += [(f"job {job.name}", _job_line(job)) for job in status.jobs]
+    last = moment(status.last_prediction_at) if status.last_prediction_at else "none logged"
+    rows.append(("last prediction", last))
     if status.store_problem:
-        table.add_row("store", Text(status.store_problem))
-    out.print(table)
-    for incident in status.incidents:
-        out.print(f"{incident.severity} {incident.kind} ({incident.status}): {incident.cause}", markup=False)
-        out.print(f"  next: {incident.next}", markup=False)
+        rows.append(("store", status.store_problem))
+    show_table(rows)
+    _print_incidents(status.incidents)
 
 
 def print_diagnosis(findings: Sequence[Finding]) -> None:
-    marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "error": "[red]error[/]"}
-    table = _table("", "", "")
+    colours = {"ok": "green", "warn": "yellow", "error": "red"}
+    rows = []
     for finding in findings:
-        table.add_row(marks[finding.level], finding.subject, Text(finding.message))
+        rows.append((click.style(finding.level, fg=colours[finding.level]), finding.subject, finding.message))
         if finding.next:
-            table.add_row("", "", Text(f"→ {finding.next}"))
-    out.print(table)
+            rows.append(("", "", f"→ {finding.next}"))
+    show_table(rows)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=any(columns))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _print_incidents(incidents: Sequence[Incident]) -> None:
+    for incident in incidents:
+        seen = f", seen {incident.count} times" if incident.count > 1 else ""
+        say(f"{incident.severity} {incident.kind} ({incident.status}{seen}): {incident.cause}")
+        say(f"next: {incident.next}", indent="  ")
 
 
-def _figure(value: Any) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _stage(info: VersionInfo) -> str:
+    """The stage says `champion` and `challenger` already; other aliases are people's own."""
+    own = [alias for alias in info.aliases if alias not in ("champion", "challenger")]
+    return ", ".join([info.stage, *own])
 
 
-def _moment(value: datetime | None) -> str:
-    return "never" if value is None else f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+def _in_service(service: InService | None) -> str:
+    if service is None or (service.model_version is None and service.problem is None):
+        return "nothing yet; next: python main.py run"
+    if service.problem:
+        return service.problem
+    return f"version {service.model_version} of {service.model_name}: {service.algorithm}, made {service.trained_at}"
+
+
+def _run_line(run: RunRecord) -> str:
+    error = f": {run.error}" if run.error else ""
+    version = f", version {run.model_version}" if run.model_version else ""
+    return f"{run.status}, {moment(run.started_at)}{version}{error}"
+
+
+def _job_line(job: JobRecord) -> str:
+    due = f", next {moment(job.next_due_at)}" if job.next_due_at else ""
+    if job.last_status is None:
+        return f"never{due}"
+    return f"{job.last_status}, {moment(job.last_finished_at or job.last_started_at)}{due}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from config.errors import ProductError
 from config.home import PROJECT_ROOT, under_home
 from config.settings import Settings, load_settings, logs_directory
 from pipeline.shutdown import Interrupted
@@ -24,7 +25,7 @@ STOP_SECONDS = 15.0
 MAXIMUM_DEATHS, DEATH_WINDOW_SECONDS = 5, 60.0
 
 
-class ServiceError(Exception):
+class ServiceError(ProductError):
     """The services of this machine cannot run; the message says which one and what to do."""
 
 

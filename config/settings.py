@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from config.errors import ProductError
 from config.home import PROJECT_ROOT, sqlite_url_under_home, state_home, under_home
 
 ENVIRONMENT_PREFIX = "MLOPS_"
@@ -41,8 +42,10 @@ Metric = Literal[
 CandidateName = Literal["random_forest", "gradient_boosting", "hist_gradient_boosting", "logistic_regression"]
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(ProductError):
     """The configuration cannot be used; the message names the key and the rule."""
+
+    exit_code = 2
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

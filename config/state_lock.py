@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from pathlib import Path
+from typing import IO, Literal
 
+from config.errors import ProductError
 from config.home import under_home
 
 LockName = Literal["pipeline", "scheduler"]
+#: How long a look at who holds a lock may keep it from being taken.
+LOOK_SECONDS = 0.3
 
 
-class StateLockedError(Exception):
+class StateLockedError(ProductError):
     """Another process holds this part of the state."""
 
 
@@ -27,18 +32,15 @@ def state_lock(name: LockName, holder: str) -> Iterator[None]:
     """Holds `run/<name>.lock`; `holder` is what a second comer is told, e.g. `main.py run`.
 
     Raises:
-        StateLockedError: at once, when another process holds it.
+        StateLockedError: after a moment, when another process holds it.
     """
-    path = under_home("run") / f"{name}.lock"
+    path = _path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
+        if not _locked(stream):
             raise StateLockedError(
-                f"{path.parent.parent} is in use: {stream.read().strip() or 'another process'} holds the {name} lock"
-            ) from None
+                f"{path.parent.parent} is in use: {_holder(stream)} holds the {name} lock; wait until it has ended"
+            )
         stream.truncate(0)
         stream.write(f"`{holder}` (process {os.getpid()})")
         stream.flush()
@@ -50,13 +52,34 @@ def state_lock(name: LockName, holder: str) -> Iterator[None]:
 
 def lock_holder(name: LockName) -> str | None:
     """Who holds the lock now, or None."""
-    path = under_home("run") / f"{name}.lock"
     try:
-        with path.open("r+") as stream:
+        with _path(name).open("r") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return stream.read().strip() or "another process"
+                return _holder(stream)
     except OSError:
         pass
     return None
+
+
+def _path(name: LockName) -> Path:
+    return under_home("run") / f"{name}.lock"
+
+
+def _locked(stream: IO[str]) -> bool:
+    """Tries for a moment: `lock_holder` in another process has to take the lock to see that it is free."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+
+
+def _holder(stream: IO[str]) -> str:
+    stream.seek(0)
+    return stream.read().strip() or "another process"

@@ -26,6 +26,8 @@ _CHUNK = 65_536
 _LEAST_EXPONENT, _MOST_EXPONENT = -500, 52
 #: Fewer bordering edges than this are compared one by one: cheaper than the histogram.
 _FEW_EDGES = 8
+_TWO_52 = 2.0**52
+_BITS_OF_TWO_52 = int(np.float64(_TWO_52).view(np.int64))
 
 
 class Bins(Struct, frozen=True):
@@ -151,7 +153,6 @@ class _Tally:
         self._above = np.zeros(len(binner.edges), dtype=np.int64)  # values at or above each edge
         self._cells = np.zeros(binner.last_cell - binner.first_cell + 1, dtype=np.int64)
         self._numbers = np.empty(rows, dtype=np.float64)
-        self._indices = np.empty(rows, dtype=np.intp)
         self._flags = np.empty(rows, dtype=np.bool_)
         self._finite = self._missing = self._infinite = 0
         self._sum = 0.0
@@ -180,14 +181,15 @@ class _Tally:
 
     def _histogram(self, numbers: Numbers) -> Counts:
         """How many of the clipped `numbers`, which are overwritten, are in each cell."""
-        binner, indices = self._binner, self._indices[: len(numbers)]
+        binner, indices = self._binner, numbers.view(np.int64)
         with np.errstate(over="ignore"):
             np.multiply(numbers, binner.scale, out=numbers)
         np.floor(numbers, out=numbers)
         if not binner.covers_all:
             np.clip(numbers, binner.first_cell, binner.last_cell, out=numbers)
-        np.subtract(numbers, binner.first_cell, out=numbers)
-        np.copyto(indices, numbers, casting="unsafe")
+        # Whole numbers plus 2^52 are whole numbers in the low bits of a double: cheaper than converting.
+        np.add(numbers, _TWO_52 - binner.first_cell, out=numbers)
+        np.subtract(indices, _BITS_OF_TWO_52, out=indices)
         return np.bincount(indices, minlength=len(self._cells))
 
     def result(self) -> NumericCounts:

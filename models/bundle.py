@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from config.errors import ProductError
 from models.schema import SCHEMA_FORMAT, ClassLabel, Schema
 
 BUNDLE_FORMAT = 1
@@ -30,7 +31,7 @@ SERVED_FILES = (SCHEMA, MODEL, CHECKS)
 T = TypeVar("T")
 
 
-class BundleError(Exception):
+class BundleError(ProductError):
     """This bundle must not be served; the message says which file and why."""
 
 

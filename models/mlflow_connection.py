@@ -24,6 +24,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from config.errors import ProductError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -50,7 +52,7 @@ CONNECT_SECONDS = 3.0
 _HEAVY = ("mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "skops.io")
 
 
-class RegistryError(Exception):
+class RegistryError(ProductError):
     """MLflow cannot be reached, or refused; the message says which one, why, and what to do."""
 
 

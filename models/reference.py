@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from config.errors import ProductError
 from models.binning import Binner, Bins, Numbers, learn_bins
 from models.encoding import RawColumn
 from models.schema import ClassLabel, Feature, Kind, Level, Schema
@@ -31,7 +32,7 @@ CALIBRATION_BINS = 10
 SCORED_CLASSES = 16
 
 
-class ReferenceFormatError(Exception):
+class ReferenceFormatError(ProductError):
     """The reference cannot be used; the message says why."""
 
 

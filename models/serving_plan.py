@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from config.errors import ProductError
 from models.bundle import sync_directory
 
 PLAN_FORMAT = 1
@@ -24,7 +25,7 @@ PLAN = "serving.json"
 LOCK = "serving.lock"
 
 
-class PlanError(Exception):
+class PlanError(ProductError):
     """This serving plan cannot be used; the message says why."""
 
 

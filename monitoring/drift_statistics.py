@@ -99,8 +99,8 @@ def compare(segments: Segments, window: Counts, least_rows: int) -> Comparison:
 def two_proportions(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> tuple[Numbers, Numbers, Numbers]:
     """z, its two-sided p and Cohen's h (positive when b's share is the larger) for shares a/of_a and b/of_b.
 
-    The variance is that of the pooled share. Where counts are small the normal tail is too thin: p is never below that of
-    the binomial test of b among a + b. Where nothing or everything counts, or a side is empty: z 0, p 1.
+    The variance is that of the pooled share. Where counts are small the normal tail is too thin: p is never below that
+    of the binomial test of b among a + b. Where nothing or everything counts, or a side is empty: z 0, p 1.
     """
     from scipy.special import erfc
 
@@ -115,7 +115,7 @@ def two_proportions(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> tuple[N
 
 
 def _binomial_p(a: Counts, of_a: Counts, b: Counts, of_b: Counts) -> Numbers:
-    """Two-sided p of b among a + b when each of these falls to b's side with b's share of all rows (of the rarer case)."""
+    """Two-sided p of b among a + b, each of which falls to b's side with b's share of all rows (of the rarer case)."""
     from scipy.special import bdtr, bdtrc
 
     rare = 2 * (a + b) <= of_a + of_b

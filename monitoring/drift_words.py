@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
 import numpy as np
 
 from models.binning import Counts, Numbers
-from models.reference import NumericProfile
 from monitoring.drift_report import ShareChange
 from monitoring.window_profile import Part
 
@@ -23,10 +27,10 @@ def describe_share(name: str, what: str, change: ShareChange) -> str:
 
 def describe_part(part: Part, window: Counts) -> str:
     """What changed most in one distribution; both sides hold at least one row."""
-    reference = np.array(part.counts, dtype=np.int64)
-    name = f"{part.owner} (lag)" if part.name == "lag" else part.owner
     if part.numbers is not None:
-        return _describe_numbers(name, part.numbers, reference, window)
+        name = f"{part.owner} (lag)" if part.name == "lag" else part.owner
+        return _describe_numbers(name, part.numbers.bins.edges, part.counts, window.tolist())
+    reference = np.array(part.counts, dtype=np.int64)
     return _describe_cells(part, reference / reference.sum(), window / window.sum())
 
 
@@ -46,19 +50,19 @@ def _cell_name(part: Part, cell: int) -> str:
     return part.labels[cell]
 
 
-def _describe_numbers(name: str, numbers: NumericProfile, reference: Counts, window: Counts) -> str:
-    edges = np.array(numbers.bins.edges)
-    low, middle, high = (_Quantile(edges, reference, share) for share in (0.25, 0.5, 0.75))
-    low_now, middle_now, high_now = (_Quantile(edges, window, share) for share in (0.25, 0.5, 0.75))
+def _describe_numbers(name: str, edges: Sequence[float], reference: Sequence[int], window: Sequence[int]) -> str:
+    low, middle, high = _quartiles(edges, reference)
+    low_now, middle_now, high_now = _quartiles(edges, window)
     width, width_now = high.value - low.value, high_now.value - low_now.value
     moved = middle_now.value - middle.value
-    if middle_now.beyond or abs(moved) > _MOVED * max(width, 0.0):
+    if middle_now.beyond or abs(moved) > _MOVED * width:
         way = "up" if (middle_now.beyond or moved) > 0 else "down"
         return f"{name} {way}: median {middle} to {middle_now}"
     if width_now > width * _WIDER or width > width_now * _WIDER:
         way = "wider" if width_now > width else "narrower"
         return f"{name} {way}: middle half {low} … {high} to {low_now} … {high_now}"
-    return _describe_bin(name, edges, reference / reference.sum(), window / window.sum())
+    before, after = np.array(reference), np.array(window)
+    return _describe_bin(name, np.array(edges), before / before.sum(), after / after.sum())
 
 
 def _describe_bin(name: str, edges: Numbers, before: Numbers, after: Numbers) -> str:
@@ -80,28 +84,32 @@ def _bin_name(edges: Numbers, index: int) -> str:
     return f"at {low}" if low == high else f"of {low} … {high}"
 
 
+@dataclass(frozen=True, slots=True)
 class _Quantile:
-    """A quantile read off bins, straight within a bin; in an open bin only the side of the range is known."""
+    """A quantile read off bins; in an open bin (`beyond` -1 or 1) only the side of the range is known."""
 
-    def __init__(self, edges: Numbers, counts: Counts, share: float) -> None:
-        running = np.cumsum(counts)
-        target = share * running[-1]
-        index = min(int(np.searchsorted(running, target)), len(edges))
-        self.beyond = -1 if index == 0 else int(index == len(edges))
-        if self.beyond:
-            self.value = float(edges[0 if index == 0 else -1])
-            return
-        part = (target - (running[index] - counts[index])) / counts[index]
-        self.value = float(edges[index - 1] * (1.0 - part) + edges[index] * part)
+    value: float
+    beyond: int = 0
 
     def __str__(self) -> str:
         if not self.beyond:
             return _number(self.value)
-        return (
-            f"below {_number(self.value)}, the lowest of training"
-            if self.beyond < 0
-            else f"above {_number(self.value)}, the highest of training"
-        )
+        side = "below" if self.beyond < 0 else "above"
+        return f"{side} {_number(self.value)}, the {'lowest' if self.beyond < 0 else 'highest'} of training"
+
+
+def _quartiles(edges: Sequence[float], counts: Sequence[int]) -> list[_Quantile]:
+    """The three quartiles, values taken as spread evenly within a bin."""
+    running = list(accumulate(counts))
+    return [_quantile(edges, counts, running, share * running[-1]) for share in (0.25, 0.5, 0.75)]
+
+
+def _quantile(edges: Sequence[float], counts: Sequence[int], running: list[int], target: float) -> _Quantile:
+    index = min(bisect_left(running, target), len(edges))
+    if index in (0, len(edges)):
+        return _Quantile(edges[0 if index == 0 else -1], -1 if index == 0 else 1)
+    part = (target - (running[index] - counts[index])) / counts[index]
+    return _Quantile(edges[index - 1] * (1.0 - part) + edges[index] * part)
 
 
 def _number(value: float) -> str:

@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import postgresql, sqlite
 
+from config.errors import ProductError
 from monitoring import migrations
 from monitoring.plain_json import encode
 
@@ -31,7 +32,7 @@ _MIGRATION_LOCK = 0x6D6C6F7073  # PostgreSQL advisory lock: 'mlops'
 Record = TypeVar("Record")
 
 
-class StoreError(Exception):
+class StoreError(ProductError):
     """The store cannot be used; the message says which one, why, and what to do."""
 
 

@@ -40,6 +40,8 @@ class Candidate:
     #: What `training.search` may leave empty (`{}`) to get.
     search_space: Mapping[str, list[Any]] = field(default_factory=dict)
     imputes: bool = True
+    #: Reads every row of a large table as float64: columns of more levels than outputs are target-encoded, not one-hot.
+    compact: bool = False
     scales: bool = False
     #: Trains on a stratified sample above `training.slow_candidate_rows`.
     slow: bool = False
@@ -79,6 +81,8 @@ CANDIDATES: dict[str, Candidate] = {
         Candidate(
             "hist_gradient_boosting",
             HistGradientBoostingClassifier,
+            # scikit-learn would turn it on above 10,000 rows, and learn from fewer rows than it was given.
+            defaults={"early_stopping": False},
             search_space={
                 "max_iter": [100, 200, 400],
                 "learning_rate": [0.03, 0.05, 0.1, 0.2],
@@ -87,6 +91,7 @@ CANDIDATES: dict[str, Candidate] = {
                 "l2_regularization": [0.0, 0.1, 1.0],
             },
             imputes=False,
+            compact=True,
             cost=1.0,
             per_class=True,
         ),
@@ -96,7 +101,8 @@ CANDIDATES: dict[str, Candidate] = {
             defaults={"max_iter": 1000},
             search_space={"C": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]},
             scales=True,
-            cost=0.2,
+            slow=True,
+            cost=0.5,
         ),
     )
 }
@@ -125,7 +131,7 @@ def matrix_pipeline(
     """
     candidate = CANDIDATES[name]
     estimator = _estimator(candidate, parameters, seed, jobs)
-    preprocess = _preprocess(candidate, Encoder(schema).columns, seed, without)
+    preprocess = _preprocess(candidate, _columns(candidate, schema), seed, without)
     return Pipeline([("preprocess", preprocess), ("model", estimator)])
 
 
@@ -181,8 +187,19 @@ def _check_value(candidate: Candidate, parameter: str, value: Any) -> None:
         raise InputError(f"training.parameters.{candidate.name}.{parameter}: {error}") from None
 
 
+def _columns(candidate: Candidate, schema: Schema) -> list[EncodedColumn]:
+    """The matrix's columns, each with the role that it has for this candidate."""
+    outputs = 1 if len(schema.classes) == 2 else len(schema.classes)
+    return [
+        EncodedColumn(column.name, "target", column.levels)
+        if candidate.compact and column.role == "one_hot" and column.levels > outputs
+        else column
+        for column in Encoder(schema).columns
+    ]
+
+
 def _preprocess(
-    candidate: Candidate, columns: tuple[EncodedColumn, ...], seed: int, without: Collection[int]
+    candidate: Candidate, columns: list[EncodedColumn], seed: int, without: Collection[int]
 ) -> ColumnTransformer:
     """Numbers, one-hot columns, target-encoded columns, in this order; an absent group is left out."""
     positions = {

@@ -19,8 +19,8 @@ from config.settings import ConfigurationError, Settings, load_settings
 from models.bundle import SplitRule
 from models.schema import Schema
 from pipeline.conforming import conform
-from pipeline.data_quality import QualityReport, quality_report
-from pipeline.data_split import Rows, Split, apply_rule, hash_rule, held_out_by, time_rule
+from pipeline.data_quality import QualityError, QualityReport, quality_report, refuse_if_told
+from pipeline.data_split import Mask, Rows, Split, apply_rule, hash_rule, held_out_by, time_rule, time_values
 from pipeline.errors import InputError
 from pipeline.findings import Finding, warn
 from pipeline.schema_learning import learn_schema
@@ -28,8 +28,8 @@ from pipeline.table_cleaning import Cleaned, clean, why_none
 from pipeline.table_reading import Table, read_table
 
 __all__ = [
-    "Cleaned", "InputError", "Preparation", "Split", "Table", "clean", "conform", "held_out_by", "learn_schema",
-    "prepare", "read_data", "read_table", "split_rows",
+    "Cleaned", "InputError", "Preparation", "QualityError", "Split", "Table", "clean", "conform", "held_out_by",
+    "held_out_of_table", "learn_schema", "prepare", "read_data", "read_table", "split_rows",
 ]  # fmt: skip
 
 
@@ -57,9 +57,11 @@ def prepare(
     """Everything from a table to a split and a schema; with a `schema`, kinds and classes are taken from it.
 
     `previous` is the split rule of the model in service: its columns are used again where they are all still here.
-    Raises InputError when the table cannot be trained on.
+    Raises InputError when the table cannot be trained on, QualityError when it may not.
     """
     cleaned = clean(table, settings, schema)
+    if any(finding.level == "refuse" for finding in cleaned.findings):
+        refuse_if_told(quality_report(cleaned, settings))
     while True:
         split = split_rows(cleaned, settings, previous)
         learnt, empty = learn_schema(cleaned.frame, cleaned.columns, cleaned.classes, split.train, settings)
@@ -82,6 +84,20 @@ def split_rows(cleaned: Cleaned, settings: Settings, previous: SplitRule | None 
         raise InputError(f"{cleaned.source}: no row falls into the test part; the rows are too few or too much alike")
     _refuse_thin_training(cleaned, split.train, settings.model_selection.cross_validation_folds)
     return split
+
+
+def held_out_of_table(rule: SplitRule, table: Table, rows: Rows, schema: Schema) -> Mask | None:
+    """Whether a rule held each of some rows of a table out; None when that cannot be told.
+
+    `schema` is the one that the rule was learnt with. A rule by time reads its own column of the table, whatever column
+    orders the rows now.
+    """
+    if rule.method != "time":
+        return held_out_by(rule, conform(table.frame.take(rows), schema, table.source), schema)
+    if rule.time_column not in table.frame.columns:
+        return None
+    time = time_values(table.frame[rule.time_column], table.source, str(rule.time_column))
+    return held_out_by(rule, table.frame, schema, time[rows])
 
 
 def _refuse_thin_training(cleaned: Cleaned, train: Rows, folds: int) -> None:
@@ -133,11 +149,19 @@ def main(arguments: list[str] | None = None) -> int:
         if given.target:
             settings = msgspec.structs.replace(settings, target_column=given.target)
         report = prepare(read_data(settings, given.data), settings).quality
+    except QualityError as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        _print(refusal.report)
+        return 2
     except (ConfigurationError, InputError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+    _print(report)
     return 0
+
+
+def _print(report: QualityReport) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The quality gate: what a table is like, as plain JSON, and whether it may be trained on."""
+"""The quality gate: what a table is like, as plain JSON, and whether it may be trained on.
+
+QualityError (an InputError)    the gate refuses the table; holds the report
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,21 @@ from models.row_hash import row_hashes
 from models.schema import ClassLabel, Kind
 from pipeline.column_kinds import Column
 from pipeline.data_split import LazyRaw
+from pipeline.errors import InputError
 from pipeline.findings import Finding, FindingLevel, warn, worst
 from pipeline.leaks import SuspectedLeak
 from pipeline.table_cleaning import Cleaned
 
 #: A class with a smaller share is worth a word: accuracy says little then.
 RARE_SHARE = 0.05
+
+
+class QualityError(InputError):
+    """The gate refuses the table; the report says why, for whoever wants to keep it."""
+
+    def __init__(self, message: str, report: QualityReport) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class ColumnQuality(Struct, frozen=True, kw_only=True):
@@ -115,6 +127,15 @@ def _duplicates(cleaned: Cleaned) -> int:
     # Classes are few; an odd factor moves them apart without a collision of their own.
     distinct = np.unique(hashes * np.uint64(0x9E3779B97F4A7C15) + cleaned.target.astype(np.uint64))
     return len(cleaned.target) - len(distinct)
+
+
+def refuse_if_told(report: QualityReport) -> None:
+    """Raises QualityError with the messages of the findings that refuse the table."""
+    messages = [finding.message for finding in report.findings if finding.level == "refuse"]
+    if messages:
+        more = f" (and {len(messages) - 3} more)" if len(messages) > 3 else ""
+        sentence = f"{report.source}: refused by the quality gate: {'; '.join(messages[:3])}{more}"
+        raise QualityError(sentence, report)
 
 
 def column_quality(column: Column, cleaned: Cleaned) -> ColumnQuality:

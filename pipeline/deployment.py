@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from config.errors import ProductError
 from config.settings import Settings, registry_directory
 from models.bundle import Bundle, BundleError, Manifest, read_bundle, read_manifest, verify_bundle
 from models.mlflow_registry import Registry
@@ -33,7 +34,7 @@ KEPT_BUNDLES = 10
 FOLLOWED_BY = "MLflow"
 
 
-class DeploymentError(Exception):
+class DeploymentError(ProductError):
     """This version cannot be put in service; the message says why."""
 
 

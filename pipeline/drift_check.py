@@ -11,8 +11,7 @@ from models.serving_plan import read_plan
 from monitoring.cycle import detector_of, service_bundle
 from monitoring.drift_report import DriftReport
 from monitoring.window_profile import Profiler
-from pipeline.data_processing import conform
-from pipeline.table_reading import read_table
+from pipeline.data_processing import conform, read_data
 
 
 def drift_of_file(source: str) -> DriftReport:
@@ -25,8 +24,7 @@ def drift_of_file(source: str) -> DriftReport:
     settings = load_settings()
     bundle = service_bundle(read_plan(registry_directory()))
     detector = detector_of(settings, bundle)
-    text_columns = [feature.name for feature in bundle.schema.features if feature.kind == "categorical"]
-    table = read_table(settings.data, source, text_columns)
+    table = read_data(settings, source, bundle.schema)
     raw = frame_to_raw(bundle.schema, conform(table.frame, bundle.schema, table.source))
     runtime = ModelRuntime(bundle)
     window = Profiler(detector.reference).profile(raw, runtime.probabilities(runtime.encoder.encode(raw)))

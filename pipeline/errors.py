@@ -5,6 +5,10 @@ InputError      the table, or what was asked of it, is wrong: exit code 2, one s
 
 from __future__ import annotations
 
+from config.errors import ProductError
 
-class InputError(Exception):
+
+class InputError(ProductError):
     """The input cannot be used; the message says what, where, and what to do, in one sentence."""
+
+    exit_code = 2

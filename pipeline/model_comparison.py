@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from models.schema import Feature, Schema
 
-
 #: `incompatible`: it refuses rows that the other accepts, so that clients of the one in service would be turned away;
 #: `not_comparable`: it answers another question, with another target or other classes.
 Fit = Literal["comparable", "incompatible", "not_comparable"]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
+from config.errors import ProductError
 from config.settings import Settings
 from models.encoding import Encoder, Matrix
 from models.frame import frame_to_raw
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-class TrainingError(Exception):
+class TrainingError(ProductError):
     """No candidate could be trained; the message names each with its reason."""
 
 
@@ -71,6 +72,8 @@ class CandidateResult:
 
 
 REFIT = -1
+#: Rows predicted at a time.
+CHUNK = 20_000
 
 
 @dataclass(frozen=True)
@@ -219,14 +222,13 @@ def select(results: Sequence[CandidateResult]) -> list[CandidateResult]:
     return sorted(usable, key=rank)
 
 
-def class_probabilities(fitted: Pipeline, matrix: Any, classes: int) -> Probabilities:
-    """(rows, classes) float64; a class that the fitted rows lacked gets 0."""
-    given = np.asarray(fitted.predict_proba(matrix), dtype=np.float64)
+def class_probabilities(fitted: Pipeline, matrix: Matrix, classes: int) -> Probabilities:
+    """(rows, classes) float64; a class that the fitted rows lacked gets 0. Memory is bounded: a chunk at a time."""
     known = np.asarray(fitted.classes_, dtype=np.int64)
-    if len(known) == classes:
-        return given
-    everything = np.zeros((len(given), classes))
-    everything[:, known] = given
+    everything = np.zeros((len(matrix), classes))
+    for start in range(0, len(matrix), CHUNK):
+        rows = slice(start, start + CHUNK)
+        everything[rows, known] = fitted.predict_proba(matrix[rows])
     return everything
 
 

@@ -75,9 +75,9 @@ def run_now(source: str | None, target: str | None, progress: Progress | None = 
 
 
 def _read(settings: Settings, source: str | None) -> Table:
-    from pipeline.table_reading import read_table
+    from pipeline.data_processing import read_data
 
-    return read_table(settings.data, source, settings.features.categorical)
+    return read_data(settings, source)
 
 
 class PipelineRun:

@@ -140,9 +140,9 @@ class Retraining:
         return archived
 
     def _read(self, source: str | None) -> pd.DataFrame:
-        from pipeline.table_reading import read_table
+        from pipeline.data_processing import read_data
 
-        return read_table(self.settings.data, source, self.settings.features.categorical).frame
+        return read_data(self.settings, source).frame
 
     def _window(self, frame: pd.DataFrame) -> pd.DataFrame:
         time_column = self.settings.data_split.time_column

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end work as an exception in the main thread, so that every `finally` and `with` still runs."""
+"""SIGTERM, SIGINT and SIGHUP end work as an exception in the main thread, so that every `finally` still runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,21 @@ class Interrupted(BaseException):
     """A signal asked this process to end. No `except Exception` swallows it."""
 
 
-def end_on_signals() -> None:
-    """From now on SIGTERM and SIGINT raise `Interrupted`, once; a second one ends the process at once."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+def end_on_signals(grace: float = GRACE_SECONDS) -> None:
+    """From now on SIGTERM, SIGINT and SIGHUP raise `Interrupted`, once; a second one ends the process at once.
+
+    Args:
+        grace: seconds after which a process that has not ended by itself is ended all the same, with exit code 1.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        threading.Thread(target=_end_after, args=(grace,), daemon=True).start()
+        raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and means it
+            signal.signal(number, interrupt)
 
 
 @contextmanager
@@ -36,14 +47,8 @@ def last_act(act: Callable[[], None]) -> Iterator[None]:
         _last_acts.remove(act)
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    threading.Thread(target=_end_after_grace, daemon=True).start()
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}")
-
-
-def _end_after_grace() -> None:
-    time.sleep(GRACE_SECONDS)
+def _end_after(grace: float) -> None:
+    time.sleep(grace)
     try:
         for act in reversed(_last_acts):
             act()

@@ -22,8 +22,8 @@ from models.runtime import ModelRuntime
 from monitoring.alerts import write_whole
 from monitoring.plain_json import encode_pretty
 from monitoring.promotion_history import PromotionKind
-from pipeline.data_processing import Preparation, conform, held_out_by, prepare
-from pipeline.data_quality import write_quarantine
+from pipeline.data_processing import Preparation, conform, held_out_of_table, prepare
+from pipeline.data_quality import QualityError, write_quarantine
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.metrics import Labels, evaluate
 from pipeline.model_comparison import fit_between
@@ -93,8 +93,12 @@ class Compared:
 
 def prepare_data(settings: Settings, run_id: str, table: Table, deployment: Deployment) -> Prepared:
     """Checks and splits the table, writes the quality report, sets rows aside; raises `InputError`."""
-    data = prepare(table, settings, previous=_split_in_service(deployment))
     report = under_home("reports") / f"quality_{run_id}.json"
+    try:
+        data = prepare(table, settings, previous=_split_in_service(deployment))
+    except QualityError as error:
+        write_whole(report, encode_pretty(error.report))
+        raise
     write_whole(report, encode_pretty(data.quality))
     if len(data.quarantine):
         write_quarantine(data.quarantine, under_home("data/quarantine"), run_id)
@@ -288,9 +292,8 @@ def _candidate_summary(result: CandidateResult) -> dict[str, Any]:
 
 def _rows_both_held_out(bundle: Bundle, prepared: Prepared) -> NDArray[np.intp]:
     """Positions in the test part of the rows that the champion held out too."""
-    frame = _champion_frame(bundle, prepared)
-    time = None if prepared.data.time is None else prepared.data.time[prepared.data.split.test]
-    mask = held_out_by(bundle.manifest.split, frame, bundle.schema, time)
+    rows = prepared.data.rows[prepared.data.split.test]
+    mask = held_out_of_table(bundle.manifest.split, prepared.table, rows, bundle.schema)
     return np.flatnonzero(mask) if mask is not None else np.empty(0, dtype=np.intp)
 
 

@@ -1,4 +1,4 @@
-"""From a table as it was read to features by kind and class indices, past the quality gate."""
+"""From a table as it was read to features by kind and class indices, with what there is to say about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.column_kinds import Column, Rules, learn_column
 from pipeline.conforming import conform, conform_column
 from pipeline.data_split import Rows, time_values
 from pipeline.errors import InputError
-from pipeline.findings import Finding, refuse_if_told, warn
+from pipeline.findings import Finding, warn
 from pipeline.leaks import SuspectedLeak, find_leaks
 from pipeline.table_reading import Table
 from pipeline.target_column import Target, read_target, refuse_too_few, require_column
@@ -24,7 +24,7 @@ from pipeline.target_column import Target, read_target, refuse_too_few, require_
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
-    """A table after the quality gate: rows with a target (and a time, where one orders them), columns by kind."""
+    """A table made ready: rows with a target (and a time, where one orders them), columns by kind."""
 
     source: str
     table_rows: int
@@ -53,14 +53,13 @@ class Cleaned:
 
 
 def clean(table: Table, settings: Settings, schema: Schema | None = None) -> Cleaned:
-    """Target, quarantine, kinds and the quality gate; raises InputError when the table cannot be trained on."""
+    """Target, quarantine, kinds and findings; raises InputError where no table to train on comes of it."""
     time = _time(table, settings)
     target, rows, quarantine = _usable_rows(table, settings, time, schema)
     codes = target.codes[rows]
     columns, leaks, findings = find_leaks(_columns(table, rows, settings, schema), codes, settings)
     names = list(table.frame.columns)
     findings = [*(f for c in columns for f in c.findings), *findings, *_setting_findings(settings, names)]
-    refuse_if_told(findings, table.source)
     frame = pd.DataFrame({c.name: c.values for c in columns if c.kind is not None}, copy=False)
     if frame.shape[1] == 0:
         raise InputError(f"{table.source}: no column is left to learn from: {why_none(columns)}")

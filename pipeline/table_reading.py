@@ -178,7 +178,9 @@ def _read_excel(path: Path, address: str, sheet: str | None) -> pd.DataFrame:
             if sheet is not None and sheet not in book.sheet_names:
                 names = ", ".join(map(str, book.sheet_names))
                 raise InputError(f"{address}: has no sheet '{sheet}'; data.sheet can be one of: {names}")
-            frame = book.parse(sheet or 0, header=None, keep_default_na=False, na_values=list(MISSING_WORDS))
+            frame = pd.read_excel(
+                book, sheet_name=sheet or 0, header=None, keep_default_na=False, na_values=list(MISSING_WORDS)
+            )
     except InputError:
         raise
     except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through

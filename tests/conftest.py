@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.trained import TrainedState
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +34,55 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def soak() -> bool:
     """Whether to run at full length (`make soak`) instead of scaled down."""
     return bool(os.environ.get("MLOPS_SOAK"))
+
+
+# State roots with a trained model: see tests/trained.py, which is imported only where one is asked for.
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's empty database, to copy: to make one takes seconds."""
+    from models.mlflow_connection import MlflowConnection
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowConnection(f"sqlite:///{path}").client.search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def credit(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, real_tables: Path) -> TrainedState:
+    from tests.trained import train_state
+
+    home = tmp_path_factory.mktemp("credit")
+    return train_state(home, mlflow_template, real_tables / "credit.csv", "Status")
+
+
+@pytest.fixture(scope="session")
+def penguins(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, real_tables: Path) -> TrainedState:
+    from tests.trained import train_state
+
+    home = tmp_path_factory.mktemp("penguins")
+    return train_state(home, mlflow_template, real_tables / "penguins_raw.csv", "Species")
+
+
+@pytest.fixture(scope="session")
+def elec2(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, real_tables: Path) -> TrainedState:
+    """Split by time: the newest rows are held out."""
+    from tests.trained import train_state
+
+    home, split = tmp_path_factory.mktemp("elec2"), {"time_column": "t"}
+    return train_state(home, mlflow_template, real_tables / "elec2.csv", "class", data_split=split)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> TrainedState:
+    """The generated sample, with the new and the drifted file beside it."""
+    from generate_sample_data import main as generate
+    from tests.trained import train_state
+
+    home = tmp_path_factory.mktemp("sample")
+    assert generate(["--output", str(home / "data"), "--rows", "8000"]) == 0
+    return train_state(home, mlflow_template, home / "data/raw/training.csv", "target")
 
 
 _skipped: list[str] = []

@@ -22,7 +22,7 @@ def expected_counts(bins: Bins, values: Numbers) -> list[int]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     arrays(np.float64, st.integers(0, 300), elements=st.one_of(ANY, CLOSE)),
     arrays(np.float64, st.integers(0, 300), elements=st.one_of(ANY, CLOSE)),

@@ -69,18 +69,18 @@ def test_chi_squared_of_levels_is_that_of_scipy() -> None:
 
 def test_levels_of_small_expectation_are_pooled_with_unseen_ones() -> None:
     training = ["a"] * 500 + ["b"] * 480 + [f"rare{i}" for i in range(20)]
-    window = ["a"] * 100 + ["b"] * 90 + ["new1", "new2", "rare3", "rare4", "rare4"]
+    window = ["a"] * 200 + ["b"] * 180 + ["new1", "new2", "rare3", "rare4", "rare4"] * 2
     found = categorical(training, window)
-    expected = stats.chi2_contingency([[500, 480, 20], [100, 90, 5]], correction=False)
+    expected = stats.chi2_contingency([[500, 480, 20], [200, 180, 10]], correction=False)
     assert found.chi_squared[0] == pytest.approx(expected.statistic)
     assert found.p_value[0] == pytest.approx(expected.pvalue)
 
 
-def test_the_z_test_of_shares_is_the_chi_squared_test_of_two_by_two() -> None:
+def test_the_z_of_shares_is_the_chi_squared_of_two_by_two_and_p_at_least_the_binomial_one() -> None:
     z, p, h = two_proportions(np.array([300]), np.array([6_400]), np.array([80]), np.array([1_000]))
     expected = stats.chi2_contingency([[300, 6_100], [80, 920]], correction=False)
     assert z[0] ** 2 == pytest.approx(expected.statistic)
-    assert p[0] == pytest.approx(expected.pvalue)
+    assert p[0] == pytest.approx(max(expected.pvalue, 2.0 * stats.binom.sf(79, 380, 1_000 / 7_400)))
     assert h[0] == pytest.approx(2 * np.arcsin(np.sqrt(0.08)) - 2 * np.arcsin(np.sqrt(300 / 6_400)))
 
 
@@ -88,6 +88,20 @@ def test_the_z_test_of_shares_is_the_chi_squared_test_of_two_by_two() -> None:
 def test_shares_that_cannot_differ_have_p_one(a: int, of_a: int, b: int, of_b: int) -> None:
     z, p, _ = two_proportions(*(np.array([value]) for value in (a, of_a, b, of_b)))
     assert (z[0], p[0]) == (0.0, 1.0)
+
+
+def test_one_gap_in_a_small_window_is_no_proof_where_training_had_few() -> None:
+    """The z-test alone says p = 1e-9; that the one gap among all rows falls in the window has probability 0.03."""
+    _, p, h = two_proportions(np.array([0]), np.array([2_000]), np.array([1]), np.array([60]))
+    assert h[0] > 0.2
+    assert p[0] == pytest.approx(2 * 60 / 2_060)
+
+
+def test_a_pool_of_too_few_takes_the_smallest_level_in() -> None:
+    training = ["a"] * 900 + ["b"] * 80 + ["c"] * 20
+    found = categorical(training, ["a"] * 52 + ["b"] * 6 + ["c"] * 2)
+    expected = stats.chi2_contingency([[900, 100], [52, 8]], correction=False)
+    assert found.chi_squared[0] == pytest.approx(expected.statistic)
 
 
 @settings(max_examples=60, deadline=None)

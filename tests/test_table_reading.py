@@ -156,7 +156,7 @@ def test_json_lines_with_other_fields_make_gaps(tmp_path: Path) -> None:
 
 def test_a_sheet_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     small_table(5).to_excel(tmp_path / "t.xlsx", sheet_name="May", index=False)
-    with pytest.raises(InputError, match="has no sheet 'June'; data.sheet can be one of: May"):
+    with pytest.raises(InputError, match=r"has no sheet 'June'; data\.sheet can be one of: May"):
         read_table(DataSettings(sheet="June"), tmp_path / "t.xlsx")
 
 

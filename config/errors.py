@@ -1,0 +1,27 @@
+"""The root of the errors that people can mend: what happened, where, and what to do next, in one sentence.
+
+    ProductError            exit code 1
+    ├── ConfigurationError  2   the configuration                    config/settings.py
+    ├── InputError          2   a table                              pipeline/errors.py
+    ├── StateLockedError        somebody else is at work             config/state_lock.py
+    ├── StoreError              the store                            monitoring/store.py
+    ├── RegistryError           MLflow                               models/mlflow_connection.py
+    ├── BundleError             a model's files                      models/bundle.py
+    ├── PlanError               the serving plan                     models/serving_plan.py
+    ├── ReferenceFormatError    a model's monitoring profile         models/reference.py
+    ├── TrainingError           no candidate could be trained        pipeline/model_training.py
+    ├── DeploymentError         a version that cannot be served      pipeline/deployment.py
+    └── ServiceError            the processes of `start` and `serve` commands/local_services.py
+
+The command line prints these without a traceback; anything else is a fault of the product.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ProductError(Exception):
+    """Expected: the command line prints its message and ends with its code."""
+
+    exit_code: ClassVar[int] = 1
