@@ -75,7 +75,10 @@ def cli(context: click.Context, config: str | None) -> None:
     Without a command: a first run if nothing is registered and there is data, then the scheduler, until a signal.
     """
     if config:
-        os.environ["MLOPS_CONFIG"] = str(Path(config).resolve())
+        os.environ["MLOPS_CONFIG"] = config
+    for name in ("MLOPS_CONFIG", "MLOPS_HOME"):  # relative to the caller, also for the processes that this one starts
+        if os.environ.get(name, "").strip():
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     if context.invoked_subcommand is None:
         from pipeline.scheduler import STOP_SECONDS, run_scheduler
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,7 @@ def measure_memory(home: Path, rows: int, columns: int) -> dict[str, Any]:
 
 
 _TABLE_BYTES = "import pandas, sys; print(pandas.read_csv(sys.argv[1]).memory_usage(deep=True).sum())"
-_IMPORTS = "import mlflow, pandas, sklearn.ensemble, skl2onnx, onnxruntime, time; time.sleep(0.5)"
+_IMPORTS = "import mlflow, pandas, sklearn.ensemble, onnx, onnxruntime, time; time.sleep(0.5)"
 
 
 def imports_alone(variables: dict[str, str]) -> int:
@@ -118,9 +119,13 @@ def peak_memory(arguments: list[str], variables: dict[str, str]) -> int:
             [sys.executable, *arguments], env=variables, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT
         )
         peak = 0
-        while process.poll() is None:
-            peak = max(peak, resident_bytes(process.pid))
-            time.sleep(SAMPLING_SECONDS)
+        try:
+            while process.poll() is None:
+                peak = max(peak, resident_bytes(process.pid))
+                time.sleep(SAMPLING_SECONDS)
+        finally:
+            process.terminate()  # only when the benchmark itself is being ended
+            process.wait(30)
         if process.returncode:
             output.seek(0)
             raise SystemExit(f"{' '.join(arguments)} failed:\n{output.read()[-3000:].decode(errors='replace')}")
@@ -172,6 +177,7 @@ def main() -> int:
     parser.add_argument("--columns", type=int, default=40, help="its columns")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an end that tidies up
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         if options.only != "memory":

@@ -1,8 +1,9 @@
-"""Results as people see them: short tables and sentences on stdout, each with what to do next where there is something."""
+"""Results as people see them: short tables and sentences on stdout, with what to do next where there is something."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -200,11 +201,15 @@ def _stage(info: VersionInfo) -> str:
 
 
 def _in_service(service: InService | None) -> str:
-    if service is None or (service.model_version is None and service.problem is None):
+    if service is None:
         return "nothing yet; next: python main.py run"
     if service.problem:
         return service.problem
-    return f"version {service.model_version} of {service.model_name}: {service.algorithm}, made {service.trained_at}"
+    return f"version {service.model_version} of {service.model_name}: {service.algorithm}, made {_when(service)}"
+
+
+def _when(service: InService) -> str:
+    return moment(datetime.fromisoformat(service.trained_at)) if service.trained_at else "some time ago"
 
 
 def _run_line(run: RunRecord) -> str:

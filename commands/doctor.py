@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from config.home import PROJECT_ROOT, state_home, under_home
+from config.home import PROJECT_ROOT, is_absent_sqlite, state_home, under_home
 from config.settings import (
     ConfigurationError,
     Settings,
@@ -24,6 +25,9 @@ from config.settings import (
     logs_directory,
     registry_directory,
 )
+from config.state_lock import lock_holder
+from models.serving_plan import PlanError, read_plan
+from pipeline.health import server_address
 
 LOW_DISK_BYTES = 1_000_000_000
 
@@ -36,6 +40,9 @@ class Finding(Struct, frozen=True, kw_only=True):
     next: str = ""
 
 
+Check = Callable[[Settings], Iterator[Finding]]
+
+
 def diagnose() -> list[Finding]:
     """All findings, in the order in which things depend on each other. Changes nothing but makes an absent store."""
     findings = [_python(), *_packages(), _home()]
@@ -45,7 +52,15 @@ def diagnose() -> list[Finding]:
         problem = Finding(subject="configuration", level="error", message=str(error), next="mend the key it names")
         return [*findings, problem]
     findings.append(_ok("configuration", f"{configuration_path()} is valid"))
-    checks: list[Callable[[Settings], Iterator[Finding]]] = [_disk, _data, _store, _registry, _serving, _server]
+    checks: list[Callable[[Settings], Iterator[Finding]]] = [
+        _disk,
+        _data,
+        _store,
+        _registry,
+        _serving,
+        _server,
+        _scheduler,
+    ]
     for check in checks:
         findings += check(settings)
     return findings
@@ -65,7 +80,11 @@ def _packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     wrong = []
-    lines = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = PROJECT_ROOT / "requirements.txt"
+    if not pins.is_file():
+        yield Finding(subject="packages", level="warn", message=f"{pins} is not there", next="install from the sources")
+        return
+    lines = pins.read_text(encoding="utf-8").splitlines()
     for pin in (Requirement(line.removesuffix("\\")) for line in lines if line[:1].isalnum()):
         if pin.marker is not None and not pin.marker.evaluate():
             continue
@@ -135,8 +154,12 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:
+    from models.mlflow_connection import without_password
     from models.mlflow_registry import Registry, RegistryError
 
+    if is_absent_sqlite(settings.mlflow_address):
+        yield _ok("mlflow", f"{settings.mlflow_uri} is made by the first run")
+        return
     try:
         champion = Registry(settings.mlflow_address, settings.registered_model_name).champion()
     except RegistryError as error:
@@ -144,13 +167,36 @@ def _registry(settings: Settings) -> Iterator[Finding]:
             subject="mlflow", level="error", message=str(error), next="check mlflow_uri, or start the MLflow server"
         )
         return
-    yield _ok("mlflow", f"{settings.mlflow_uri}, champion {champion or 'none yet'}")
+    yield _ok("mlflow", f"{without_password(settings.mlflow_uri)}, champion {champion or 'none yet'}")
+    serving = _planned_version()
+    if champion is not None and serving is not None and champion != serving:
+        yield Finding(
+            subject="serving plan",
+            level="warn",
+            message=f"the champion is version {champion}, this host serves {serving}",
+            next="python main.py sync, and python main.py to have it followed",
+        )
+
+
+def _planned_version() -> str | None:
+    try:
+        plan = read_plan(registry_directory())
+    except PlanError:
+        return None
+    return plan.champion.version if plan and plan.champion else None
+
+
+def _scheduler(_settings: Settings) -> Iterator[Finding]:
+    holder = lock_holder("scheduler")
+    if holder is None:
+        yield Finding(subject="scheduler", level="warn", message="not running", next="python main.py")
+    else:
+        yield _ok("scheduler", holder)
 
 
 def _serving(_settings: Settings) -> Iterator[Finding]:
     from models.bundle import BundleError, read_bundle
     from models.runtime import ModelRuntime
-    from models.serving_plan import PlanError, read_plan
 
     try:
         plan = read_plan(registry_directory())
@@ -168,9 +214,7 @@ def _serving(_settings: Settings) -> Iterator[Finding]:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    host, port = settings.deployment.model_serve_host, settings.deployment.model_serve_port
-    address = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
-    url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    url = server_address(settings)
     try:
         with urllib.request.urlopen(f"{url}/ready", timeout=2):  # noqa: S310 - our own address
             yield _ok("server", f"{url} is ready")
@@ -179,7 +223,7 @@ def _server(settings: Settings) -> Iterator[Finding]:
             subject="server", level="warn", message=f"{url}/ready answers {error.code}", next=f"curl {url}/ready"
         )
     except OSError:
-        occupied = _occupied(address, port)
+        occupied = _occupied(settings)
         yield Finding(
             subject="server",
             level="warn",
@@ -190,7 +234,10 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield _ok("logs", f"{logs_directory()} is made by the first prediction")
 
 
-def _occupied(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
+def _occupied(settings: Settings) -> bool:
+    address = urllib.parse.urlsplit(server_address(settings))
+    try:
+        socket.create_connection((address.hostname, address.port), timeout=1).close()
+    except OSError:
+        return False
+    return True

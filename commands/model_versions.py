@@ -5,13 +5,16 @@ from __future__ import annotations
 import getpass
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
+from config.errors import ProductError
+from config.home import is_absent_sqlite
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
-from models.mlflow_registry import Registry, RegistryError, VersionInfo
+from models.mlflow_registry import Registry, VersionInfo
 from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
@@ -45,12 +48,8 @@ def list_versions() -> list[VersionInfo]:
 
 def show_version(version: str) -> VersionDetail:
     """Raises `DeploymentError` when there is no such version."""
-    settings = load_settings()
-    info = _required(_registry(settings), version)
-    with Store(settings.store_address) as store:
-        moves = [
-            move for move in PromotionHistory(store).latest(1000) if version in (move.from_version, move.to_version)
-        ]
+    info = _required(_registry(load_settings()), version)
+    moves = [move for move in promotion_history() if version in (move.from_version, move.to_version)]
     return VersionDetail(version=info, promotions=moves)
 
 
@@ -66,14 +65,15 @@ def promote_version(version: str, why: str, force: bool) -> Promotion:
     """Puts a version in service by a person's decision.
 
     Raises:
-        DeploymentError: no such version, no good bundle, or it does not fit the clients of the one in service and
-            `force` is not set.
+        DeploymentError: no such version, no good bundle, it is in service already, or it does not fit the clients of
+            the one in service and `force` is not set.
     """
-    settings = load_settings()
-    with state_lock("pipeline", "main.py models promote"), Store(settings.store_address) as store:
-        deployment = Deployment.of(settings, store)
+    with _alone("main.py models promote") as deployment:
+        _required(deployment.registry, version)
         champion = deployment.registry.champion()
-        if champion is not None and champion != version and not force:
+        if champion == version:
+            raise DeploymentError(f"version {version} is in service already")
+        if champion is not None and not force:
             _require_fit(deployment, champion, version)
         kind: PromotionKind = "promote" if champion is not None else "first"
         return deployment.promote(version, kind, who=_user(), why=why or "promoted by hand")
@@ -81,9 +81,7 @@ def promote_version(version: str, why: str, force: bool) -> Promotion:
 
 def rollback_version(why: str) -> Promotion:
     """Puts the version that served before back in service; raises `DeploymentError` when there is none."""
-    settings = load_settings()
-    with state_lock("pipeline", "main.py models rollback"), Store(settings.store_address) as store:
-        deployment = Deployment.of(settings, store)
+    with _alone("main.py models rollback") as deployment:
         champion = deployment.registry.champion()
         target = deployment.history.rollback_target(champion) if champion else None
         if target is None:
@@ -91,37 +89,59 @@ def rollback_version(why: str) -> Promotion:
         return deployment.promote(target, "rollback", who=_user(), why=why or f"rolled back from version {champion}")
 
 
+@contextmanager
+def _alone(command: str) -> Iterator[Deployment]:
+    """The deployment of this host while nobody else is at work, with what a kill left repaired."""
+    settings = load_settings()
+    with state_lock("pipeline", command), Store(settings.store_address) as store:
+        deployment = Deployment.of(settings, store)
+        deployment.recover()
+        yield deployment
+
+
 def promotion_history() -> list[Promotion]:
-    with Store(load_settings().store_address) as store:
+    """Newest first; those that a kill interrupted or a recovery gave up stand in it too."""
+    address = load_settings().store_address
+    if is_absent_sqlite(address):
+        return []
+    with Store(address) as store:
         return PromotionHistory(store).latest(1000)
 
 
 def sync_now() -> SyncOutcome:
-    settings = load_settings()
-    with Store(settings.store_address) as store:
-        plan = Deployment.of(settings, store).sync()
+    plan = _follower(load_settings()).sync(verify=True)
     return SyncOutcome(plan=plan, plan_digest=plan.digest if plan else None)
 
 
 def watch_registry() -> None:
-    """Follows the registry until a signal; an unreachable one is told once and waited for."""
-    settings = load_settings()
-    told = ""
-    with Store(settings.store_address) as store, suppress(Interrupted):
-        deployment = Deployment.of(settings, store)
+    """Follows the registry until a signal; what stands in the way is told once and waited for."""
+    settings, told = load_settings(), ""
+    deployment = _follower(settings)
+    with suppress(Interrupted):
         while True:
             try:
                 deployment.sync()
                 told = ""
-            except (RegistryError, DeploymentError) as error:
+            except (ProductError, OSError) as error:
                 if str(error) != told:
                     log.error("%s", error)
                 told = str(error)
             time.sleep(settings.deployment.sync_interval)
 
 
+def _follower(settings: Settings) -> Deployment:
+    """A deployment that only follows: it writes no history, so the store may be down, or elsewhere."""
+    return Deployment.of(settings, Store(settings.store_address))
+
+
 def _require_fit(deployment: Deployment, champion: str, version: str) -> None:
-    verdict = fit_between(deployment.bundle(champion).schema, deployment.bundle(version).schema)
+    """Raises `DeploymentError` unless what clients send the champion can be answered by the version too."""
+    candidate = deployment.bundle(version)
+    try:
+        served = deployment.bundle(champion)
+    except DeploymentError:  # what cannot be served has no clients
+        return
+    verdict = fit_between(served.schema, candidate.schema)
     if verdict.fit != "comparable":
         raise DeploymentError(
             f"version {version} cannot stand in for version {champion}: {verdict.reason}; to promote it all the same: "

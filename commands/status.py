@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec import Struct
 
-from config.home import state_home
+from config.home import is_absent_sqlite, state_home
 from config.settings import load_settings, logs_directory, registry_directory
 from config.state_lock import lock_holder
 from models.bundle import BundleError, read_manifest
@@ -21,13 +22,15 @@ from monitoring.store import Store, StoreError
 
 
 class InService(Struct, frozen=True, kw_only=True):
-    model_name: str
-    model_version: str | None
-    algorithm: str | None
-    generation: int
-    plan_digest: str
-    trained_at: str | None
-    problem: str | None
+    """What the serving plan of this host says; a `problem` is why it, or the bundle that it names, cannot be read."""
+
+    model_name: str | None = None
+    model_version: str | None = None
+    algorithm: str | None = None
+    trained_at: str | None = None
+    generation: int = 0
+    plan_digest: str | None = None
+    problem: str | None = None
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -45,68 +48,62 @@ class Status(Struct, frozen=True, kw_only=True):
 
 def current_status() -> Status:
     settings = load_settings()
-    last_run, jobs, incidents, problem = None, list[JobRecord](), list[Incident](), None
-    try:
-        with Store(settings.store_address) as store:
-            last_run = next(iter(RunRecords(store).latest(1)), None)
-            jobs, incidents = JobRecords(store).all(), Incidents(store).unresolved()
-    except StoreError as error:
-        problem = str(error)
+    recorded = _recorded(settings.store_address)
     return Status(
         timestamp=datetime.now(UTC),
         home=str(state_home()),
         in_service=_in_service(),
         scheduler=lock_holder("scheduler"),
         pipeline=lock_holder("pipeline"),
-        last_run=last_run,
-        jobs=jobs,
-        incidents=incidents,
+        last_run=recorded.last_run,
+        jobs=recorded.jobs,
+        incidents=recorded.incidents,
         last_prediction_at=_last_prediction(),
-        store_problem=problem,
+        store_problem=recorded.problem,
     )
 
 
-def last_failure() -> str | None:
-    """Why the last run failed, when the last run failed."""
+class _Recorded(Struct, frozen=True, kw_only=True):
+    """What the store holds; empty when it is not made yet or cannot be read."""
+
+    last_run: RunRecord | None = None
+    jobs: list[JobRecord] = []
+    incidents: list[Incident] = []
+    problem: str | None = None
+
+
+def _recorded(address: str) -> _Recorded:
+    if is_absent_sqlite(address):
+        return _Recorded()
     try:
-        with Store(load_settings().store_address) as store:
-            run = next(iter(RunRecords(store).latest(1)), None)
-    except StoreError:
-        return None
-    return run.error if run is not None and run.status in ("failed", "refused") else None
+        with Store(address) as store:
+            return _Recorded(
+                last_run=next(iter(RunRecords(store).latest(1)), None),
+                jobs=JobRecords(store).all(),
+                incidents=Incidents(store).unresolved(),
+            )
+    except StoreError as error:
+        return _Recorded(problem=str(error))
 
 
 def _in_service() -> InService | None:
     try:
         plan = read_plan(registry_directory())
     except PlanError as error:
-        return InService(
-            model_name="",
-            model_version=None,
-            algorithm=None,
-            generation=0,
-            plan_digest="",
-            trained_at=None,
-            problem=str(error),
-        )
-    if plan is None:
+        return InService(problem=f"{error}; python main.py sync makes it anew")
+    if plan is None or plan.champion is None:
         return None
-    algorithm = trained_at = problem = None
-    if plan.champion is not None:
-        try:
-            manifest, _ = read_manifest(registry_directory() / plan.champion.version)
-            algorithm, trained_at = manifest.algorithm, manifest.created_at
-        except BundleError as error:
-            problem = str(error)
-    return InService(
+    service = InService(
         model_name=plan.registered_name,
-        model_version=plan.champion.version if plan.champion else None,
-        algorithm=algorithm,
+        model_version=plan.champion.version,
         generation=plan.generation,
         plan_digest=plan.digest,
-        trained_at=trained_at,
-        problem=problem,
     )
+    try:
+        manifest, _ = read_manifest(registry_directory() / plan.champion.version)
+    except BundleError as error:
+        return msgspec.structs.replace(service, problem=f"{error}; python main.py sync fetches it again")
+    return msgspec.structs.replace(service, algorithm=manifest.algorithm, trained_at=manifest.created_at)
 
 
 def _last_prediction() -> datetime | None:

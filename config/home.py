@@ -25,3 +25,9 @@ def sqlite_url_under_home(url: str) -> str:
     if not url.startswith(prefix) or url.startswith(prefix + "/") or url == prefix + ":memory:":
         return url
     return prefix + str(under_home(url.removeprefix(prefix)))
+
+
+def is_absent_sqlite(address: str) -> bool:
+    """Whether this is the address of an SQLite file that nobody has made yet."""
+    prefix = "sqlite:///"
+    return address.startswith(prefix) and not Path(address.removeprefix(prefix).partition("?")[0]).exists()

@@ -38,8 +38,9 @@ def series_to_raw(feature: Feature, series: pd.Series[Any]) -> RawColumn:
 def epoch_seconds(series: pd.Series[Any]) -> NDArray[np.float64]:
     """Seconds since 1970 UTC of dates, or of ISO 8601 text; NaN where there is none."""
     moments = pd.to_datetime(series, errors="coerce", utc=True, format=None if _is_moment(series) else "ISO8601")
-    nanoseconds = moments.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").view(np.int64)
-    return np.where(moments.isna().to_numpy(), np.nan, nanoseconds / 1e9)
+    # Microseconds: what ISO 8601 text in JSON keeps, and what still holds 9999-12-31, as files write 'never'.
+    microseconds = moments.dt.as_unit("us").to_numpy(dtype="datetime64[us]").view(np.int64)
+    return np.where(moments.isna().to_numpy(), np.nan, microseconds / 1e6)
 
 
 def _is_moment(series: pd.Series[Any]) -> bool:

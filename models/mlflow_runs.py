@@ -137,10 +137,11 @@ class RunLog:
             self._client.log_artifacts(mlflow_run_id, str(directory), BUNDLE_PATH)
 
     @asks_mlflow("log files")
-    def log_files(self, mlflow_run_id: str, directory: Path, artifact_path: str) -> None:
-        """Stores all files of a directory (plots, reports) with the run."""
+    def log_files(self, mlflow_run_id: str, path: Path, artifact_path: str) -> None:
+        """Stores a file, or all files of a directory (plots, reports), with the run."""
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         with patient_transfer():
-            self._client.log_artifacts(mlflow_run_id, str(directory), artifact_path)
+            log(mlflow_run_id, str(path), artifact_path)
 
     @asks_mlflow("log the scikit-learn model")
     def log_sklearn_model(self, mlflow_run_id: str, pipeline: Any, schema: Schema, sample: pd.DataFrame) -> str:
@@ -176,11 +177,22 @@ class RunLog:
         self._client.set_terminated(mlflow_run_id, status)
 
     @asks_mlflow("end an interrupted run")
-    def finish_interrupted(self, run_id: str) -> None:
-        """Ends what a killed run of the pipeline left running in MLflow; nothing when it left nothing."""
+    def finish_interrupted(self, run_id: str, status: EndStatus = "KILLED") -> None:
+        """Ends what a run of the pipeline left running in MLflow; nothing when it left nothing."""
         query = f"tags.{RUN_TAG} = '{run_id}' and attributes.status = 'RUNNING'"
         for run in self._client.search_runs([self.ensure_experiment()], query):
-            self._client.set_terminated(run.info.run_id, "KILLED")
+            children = f"tags.`{_PARENT_TAG}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+            for left in [*self._client.search_runs([self.ensure_experiment()], children), run]:
+                self._client.set_terminated(left.info.run_id, status)
+
+    @asks_mlflow("look for runs that were left running")
+    def unfinished(self) -> list[str]:
+        """The pipeline's runs, by their own ids, that MLflow takes for running."""
+        experiment = self._find_experiment()
+        if experiment is None:
+            return []
+        found = self._client.search_runs([experiment], "attributes.status = 'RUNNING'")
+        return [run.data.tags[RUN_TAG] for run in found if RUN_TAG in run.data.tags]
 
     def _find_experiment(self) -> str | None:
         found = self._client.get_experiment_by_name(self.experiment_name)

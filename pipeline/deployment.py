@@ -4,7 +4,7 @@
 
 The order survives a kill between any two steps: stage under the run id, verify, log to MLflow, create the version,
 rename into place, write the intent into the history, move the alias, replace the plan, mark the history done. `recover`
-finishes what a kill left half done.
+finishes what a kill left half done; `pipeline/recovery.py` says when.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ STAGING = ".staging"
 #: Bundles that stay on this host although they are out of service, newest versions first.
 KEPT_BUNDLES = 10
 FOLLOWED_BY = "MLflow"
+#: What a kill in the middle of a download or of replacing the plan leaves in the registry directory.
+_REMAINS = (".download-*", ".*.fetched", ".serving.json.*.tmp")
 
 
 class DeploymentError(ProductError):
@@ -56,9 +58,12 @@ class Deployment:
 
     def bundle(self, version: str) -> Bundle:
         """The verified bundle of a version, fetched when it is not here; raises `DeploymentError`."""
-        planned = self._bundle_in_place(version)
+        digest = self._digest(version)
+        place = self.directory / version
+        if not _is_whole(place, digest):
+            self._fetch(version, digest, place)
         try:
-            return read_bundle(self.directory / version, planned.manifest_sha256)
+            return read_bundle(place, digest)
         except BundleError as error:
             raise DeploymentError(f"the bundle of version {version} is refused: {error}") from None
 
@@ -88,32 +93,42 @@ class Deployment:
             DeploymentError: there is no such version, or its bundle cannot be had or verified.
         """
         with plan_lock(self.directory):
-            bundle = self._bundle_in_place(version)
+            bundle = self._servable(version)
             champion = self.registry.champion()
             intent = self.history.intend(champion, version, kind, self.clock(), who=who, why=why, evidence=evidence)
             return self._carry_out(intent, bundle)
 
-    def sync(self, *, record_moves: bool = False) -> ServingPlan | None:
-        """Brings this host's plan up to the registry's champion; returns the plan in force.
+    def sync(self, *, record_moves: bool = False, verify: bool = False) -> ServingPlan | None:
+        """Brings this host's plan and bundle up to the registry's champion; returns the plan in force.
 
-        A champion alias that was removed changes nothing: the last one stays in service. With `record_moves`, a move
-        that was made outside the product is written into the history.
+        A champion alias that was removed changes nothing: the last one stays in service.
+
+        Args:
+            record_moves: write a move that was made outside the product into the history.
+            verify: read every file of the bundle in service, not only its manifest.
         """
         with plan_lock(self.directory):
             version, plan = self.registry.champion(), self._plan()
             if version is None:
                 return plan
-            if plan is None or plan.champion is None or plan.champion.version != version:
-                plan = self._replace_plan(self._bundle_in_place(version))
+            if plan is None or plan.champion is None or not self._serves(plan.champion, version, verify):
+                plan = self._replace_plan(self._servable(version))
                 self._prune(version)
             if record_moves:
                 self._record_move(version)
             return plan
 
+    def has_leftovers(self) -> bool:
+        """Whether there is something to `recover`, or a run at work."""
+        return any((self.directory / STAGING).glob("*")) or bool(self.history.pending())
+
     def recover(self) -> None:
-        """Finishes or abandons what a kill left: staged bundles, and promotions that were begun. Holds no run's lock;
-        call it where no run can be at work."""
+        """Finishes or abandons what a kill left: staged bundles, and promotions that were begun. The caller holds the
+        pipeline's lock, so that none of it belongs to a run at work."""
         with plan_lock(self.directory):
+            for pattern in _REMAINS:
+                for remains in self.directory.glob(pattern):
+                    _remove(remains)
             for staged in sorted((self.directory / STAGING).glob("*")):
                 self._recover_staged(staged)
             for intent in self.history.pending():
@@ -136,7 +151,7 @@ class Deployment:
             self.history.abandon(intent.id)
             return
         try:
-            self._carry_out(intent, self._bundle_in_place(intent.to_version))
+            self._carry_out(intent, self._servable(intent.to_version))
         except DeploymentError as error:
             log.warning("the promotion of version %s is given up: %s", intent.to_version, error)
             self.history.abandon(intent.id)
@@ -149,21 +164,32 @@ class Deployment:
         self._prune(bundle.version)
         return msgspec.structs.replace(intent, done_at=done, status="done")
 
-    def _bundle_in_place(self, version: str) -> PlannedBundle:
-        """The bundle of a version, verified, in this host's registry directory; fetched when it is not there."""
+    def _serves(self, planned: PlannedBundle, version: str, verify: bool) -> bool:
+        """Whether the plan names this version, and its bundle stands where a server looks for it."""
+        place = self.directory / version
+        return planned.version == version and _is_whole(place, planned.manifest_sha256, verify)
+
+    def _servable(self, version: str) -> PlannedBundle:
+        """The bundle of a version, in place, verified, and giving the answers that it should."""
+        from models.runtime import ModelRuntime
+
+        bundle = self.bundle(version)
+        try:
+            ModelRuntime(bundle).check()
+        except BundleError as error:
+            raise DeploymentError(f"the bundle of version {version} is refused: {error}") from None
+        return PlannedBundle(version=version, manifest_sha256=bundle.manifest_sha256)
+
+    def _digest(self, version: str) -> str:
+        """The sha256 of the manifest that was registered; raises `DeploymentError` when there is none."""
         info = self.registry.version(version)
         if info is None:
-            raise DeploymentError(f"there is no version {version} of {self.registry.registered_name}")
+            raise DeploymentError(
+                f"there is no version {version} of {self.registry.registered_name}; see `models list`"
+            )
         if info.manifest_sha256 is None:
             raise DeploymentError(f"version {version} has no bundle: it was not registered by a run of this product")
-        place = self.directory / version
-        try:
-            if read_manifest(place)[1] == info.manifest_sha256 and verify_bundle(place):
-                return PlannedBundle(version=version, manifest_sha256=info.manifest_sha256)
-        except BundleError:
-            pass
-        self._fetch(version, info.manifest_sha256, place)
-        return PlannedBundle(version=version, manifest_sha256=info.manifest_sha256)
+        return info.manifest_sha256
 
     def _fetch(self, version: str, manifest_sha256: str, place: Path) -> None:
         temporary = self.directory / f".{version}.fetched"
@@ -207,3 +233,18 @@ class Deployment:
         bundles = [path for path in self.directory.iterdir() if path.name.isdigit() and path.name != champion]
         for path in sorted(bundles, key=lambda path: int(path.name), reverse=True)[KEPT_BUNDLES:]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_whole(place: Path, manifest_sha256: str, every_file: bool = True) -> bool:
+    """Whether a bundle stands there unaltered; without `every_file` only its manifest is read."""
+    try:
+        return (verify_bundle(place) if every_file else read_manifest(place)[1]) == manifest_sha256
+    except BundleError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

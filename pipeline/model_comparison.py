@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from models.schema import Feature, Schema
+from models.schema import ClassLabel, Feature, Schema
 
 #: `incompatible`: it refuses rows that the other accepts, so that clients of the one in service would be turned away;
 #: `not_comparable`: it answers another question, with another target or other classes.
@@ -24,7 +24,7 @@ def fit_between(champion: Schema, challenger: Schema) -> FitVerdict:
     """Whether `challenger` answers what `champion` answers, for every row that `champion` accepts."""
     if challenger.target != champion.target:
         return FitVerdict("not_comparable", f"it predicts {challenger.target!r}, the champion {champion.target!r}")
-    if set(challenger.classes) != set(champion.classes):
+    if _distinct(challenger.classes) != _distinct(champion.classes):
         return FitVerdict(
             "not_comparable", f"its classes are {_some(challenger.classes)}, not {_some(champion.classes)}"
         )
@@ -37,6 +37,11 @@ def fit_between(champion: Schema, challenger: Schema) -> FitVerdict:
     if unknown:
         return FitVerdict("incompatible", f"it refuses {_some(unknown)}, which clients of the champion send")
     return FitVerdict("comparable", "")
+
+
+def _distinct(classes: Iterable[ClassLabel]) -> set[tuple[str, ClassLabel]]:
+    """By type too: to Python `True` and `1` are one, to a client they are two."""
+    return {(type(label).__name__, label) for label in classes}
 
 
 def _refusal(champion: Schema, feature: Feature) -> str:

@@ -1,39 +1,40 @@
 """Training: cross-validates the candidates of the configuration on the training rows and refits each on all of them.
 
-    TrainingError           every candidate failed; the message holds each one's reason
-
-Every fit is one task of one pool of threads: scikit-learn's trees let go of the interpreter's lock, and threads share
-the matrix without a copy. The longest tasks start first, so that the cores end together.
+TrainingError           every candidate failed; the message holds each one's reason
 """
 
 from __future__ import annotations
 
-import os
-import time as clock
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import ThreadpoolController
 
 from config.errors import ProductError
 from config.settings import Settings
 from models.encoding import Encoder, Matrix
 from models.frame import frame_to_raw
 from models.schema import Schema
-from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline, unreadable_columns, whole_pipeline
+from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline
 from pipeline.folds import Fold, Indices, make_folds, stratified_sample, within
-from pipeline.metrics import METRICS, Labels, Probabilities, evaluate
+from pipeline.metrics import METRICS, Labels
 from pipeline.progress import Progress, Silent
+from pipeline.training_tasks import REFIT, Outcome, Task, Work, class_probabilities, job_count, run_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
+
+__all__ = [
+    "CandidateResult",
+    "TrainingError",
+    "class_probabilities",
+    "select",
+    "train_candidates",
+    "train_on_matrix",
+]
 
 
 class TrainingError(ProductError):
@@ -71,40 +72,6 @@ class CandidateResult:
         return {name: _mean([fold[name] for fold in self.fold_metrics]) for name in METRICS}
 
 
-REFIT = -1
-#: Rows predicted at a time.
-CHUNK = 20_000
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What all tasks share, read only."""
-
-    matrix: Matrix
-    y: Labels
-    schema: Schema
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Task:
-    name: str
-    trial: int
-    parameters: Mapping[str, Any]
-    fold: int  # or REFIT
-    rows: Fold
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    task: _Task
-    seconds: float = 0.0
-    metrics: dict[str, float | None] | None = None
-    fitted: Pipeline | None = None
-    error: str | None = None
-    note: str | None = None
-
-
 @dataclass(frozen=True)
 class _Entry:
     """One candidate in the race: the settings to try, the rows it may learn from, and what came back so far."""
@@ -113,18 +80,18 @@ class _Entry:
     metric: str
     trials: list[dict[str, Any]]
     sample: Indices | None
-    outcomes: list[_Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
-    def fold_tasks(self, folds: Sequence[Fold]) -> list[_Task]:
+    def fold_tasks(self, folds: Sequence[Fold]) -> list[Task]:
         return [
-            _Task(self.name, trial, parameters, number, within(fold, self.sample))
+            Task(self.name, trial, parameters, number, within(fold, self.sample))
             for trial, parameters in enumerate(self.trials)
             for number, fold in enumerate(folds)
         ]
 
-    def refit_task(self, trial: int, rows: int) -> _Task:
+    def refit_task(self, trial: int, rows: int) -> Task:
         train = np.arange(rows) if self.sample is None else self.sample
-        return _Task(self.name, trial, self.trials[trial], REFIT, Fold(train, train[:0]))
+        return Task(self.name, trial, self.trials[trial], REFIT, Fold(train, train[:0]))
 
     def best_trial(self) -> int | None:
         """The setting with the best mean; None when every one failed."""
@@ -203,7 +170,7 @@ def train_on_matrix(
     y = np.asarray(y, dtype=np.int64)
     entries = [_entry(name, schema, y, settings) for name in dict.fromkeys(settings.training.candidates)]
     folds = make_folds(y, settings.model_selection.cross_validation_folds, seed, time)
-    work = _Work(matrix, y, schema, seed)
+    work = Work(matrix, y, schema, seed)
     results = _race(work, entries, folds, job_count(settings.training.jobs), progress or Silent())
     if all(result.status == "failed" for result in results):
         raise TrainingError("no candidate could be trained: " + "; ".join(f"{r.name}: {r.reason}" for r in results))
@@ -220,21 +187,6 @@ def select(results: Sequence[CandidateResult]) -> list[CandidateResult]:
         return (-mean if METRICS[result.metric].greater_is_better else mean, result.std or 0.0)
 
     return sorted(usable, key=rank)
-
-
-def class_probabilities(fitted: Pipeline, matrix: Matrix, classes: int) -> Probabilities:
-    """(rows, classes) float64; a class that the fitted rows lacked gets 0. Memory is bounded: a chunk at a time."""
-    known = np.asarray(fitted.classes_, dtype=np.int64)
-    everything = np.zeros((len(matrix), classes))
-    for start in range(0, len(matrix), CHUNK):
-        rows = slice(start, start + CHUNK)
-        everything[rows, known] = fitted.predict_proba(matrix[rows])
-    return everything
-
-
-def job_count(jobs: int) -> int:
-    """Threads to train on: `training.jobs`, where -1 means every core that this process may use."""
-    return len(os.sched_getaffinity(0)) if jobs < 1 and hasattr(os, "sched_getaffinity") else max(jobs, 1)
 
 
 def _entry(name: str, schema: Schema, y: Labels, settings: Settings) -> _Entry:
@@ -260,9 +212,7 @@ def _trials(name: str, settings: Settings, seed: int) -> list[dict[str, Any]]:
     return [base, *({**base, **draw} for draw in ParameterSampler(grid, draws, random_state=seed))]
 
 
-def _race(
-    work: _Work, entries: list[_Entry], folds: list[Fold], jobs: int, progress: Progress
-) -> list[CandidateResult]:
+def _race(work: Work, entries: list[_Entry], folds: list[Fold], jobs: int, progress: Progress) -> list[CandidateResult]:
     """All folds, and the refit of every candidate that has one setting, as one queue; then the refits of searches."""
     waiting = {entry.name: len(entry.trials) * len(folds) + 1 for entry in entries}
     tasks = [task for entry in entries for task in entry.fold_tasks(folds)]
@@ -271,7 +221,7 @@ def _race(
     for entry in entries:
         progress.candidate_started(entry.name, waiting[entry.name])
     while tasks:
-        for outcome in _run(work, tasks, jobs):
+        for outcome in run_tasks(work, tasks, jobs):
             entry = next(entry for entry in entries if entry.name == outcome.task.name)
             entry.outcomes.append(outcome)
             waiting[entry.name] -= 1
@@ -291,70 +241,9 @@ def _race(
     return [results[entry.name] for entry in entries]
 
 
-def _tell(progress: Progress, metric: str, outcome: _Outcome) -> None:
+def _tell(progress: Progress, metric: str, outcome: Outcome) -> None:
     if outcome.task.fold != REFIT and outcome.metrics is not None:
         progress.fold_done(outcome.task.name, outcome.task.fold, outcome.metrics[metric], outcome.seconds)
-
-
-def _run(work: _Work, tasks: list[_Task], jobs: int) -> Iterator[_Outcome]:
-    """Outcomes as they come. Each fit keeps to one core: the tasks are what is spread."""
-    controller = ThreadpoolController()
-    broken: set[tuple[str, int]] = set()
-    longest_first = sorted(tasks, key=lambda task: -_cost(task, len(work.schema.classes)))
-    pool = Parallel(jobs, backend="threading", batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-    # BLAS has one limit for the process, OpenMP one for each thread.
-    with controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield from pool(delayed(_attempt)(work, task, broken, controller) for task in longest_first)
-
-
-def _cost(task: _Task, classes: int) -> float:
-    candidate = CANDIDATES[task.name]
-    models = classes if candidate.per_class and classes > 2 else 1
-    return candidate.cost * models * len(task.rows.train)
-
-
-def _attempt(work: _Work, task: _Task, broken: set[tuple[str, int]], controller: ThreadpoolController) -> _Outcome:
-    """One fit, scored unless it is a refit. Whatever it raises is that candidate's result, not the run's end."""
-    if (task.name, task.trial) in broken:
-        return _Outcome(task)
-    started = clock.perf_counter()
-    try:
-        with controller.limit(limits=1, user_api="openmp"):
-            matrix, y = _rows(work, task.rows.train)
-            without = unreadable_columns(task.name, matrix)
-            fitted = matrix_pipeline(task.name, work.schema, task.parameters, work.seed, without=without)
-            fitted.fit(matrix, y)
-            metrics = None if task.fold == REFIT else _score(work, task, fitted)
-    except Exception as error:
-        broken.add((task.name, task.trial))
-        return _Outcome(task, clock.perf_counter() - started, error=_one_sentence(error))
-    whole = whole_pipeline(fitted, work.schema) if task.fold == REFIT else None
-    return _Outcome(task, clock.perf_counter() - started, metrics, whole, note=_note(fitted))
-
-
-def _rows(work: _Work, chosen: Indices) -> tuple[Matrix, Labels]:
-    whole = len(chosen) == len(work.y)
-    return (work.matrix, work.y) if whole else (work.matrix[chosen], work.y[chosen])
-
-
-def _score(work: _Work, task: _Task, fitted: Pipeline) -> dict[str, float | None]:
-    p = class_probabilities(fitted, work.matrix[task.rows.test], len(work.schema.classes))
-    return evaluate(work.y[task.rows.test], p)
-
-
-def _note(fitted: Pipeline) -> str | None:
-    model = fitted.named_steps["model"]
-    limit = getattr(model, "max_iter", None)
-    if isinstance(model, LogisticRegression) and limit is not None and np.max(model.n_iter_) >= limit:
-        return f"did not converge in {limit} iterations; raise training.parameters.logistic_regression.max_iter"
-    return None
-
-
-def _one_sentence(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 from models.encoding import Encoder, Matrix, RawColumn
 from models.runtime import TOLERANCE
 from models.schema import Feature, Schema
-from pipeline.model_training import class_probabilities
 from pipeline.onnx_graph import ConversionError, Graph, add_classes, add_model, add_step
+from pipeline.training_tasks import class_probabilities
 
 __all__ = ["ConversionError", "check_parity", "edge_columns", "edge_matrix", "export_onnx", "parity"]
 

@@ -6,6 +6,8 @@ it left.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import secrets
 import socket
@@ -13,29 +15,34 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from msgspec import Struct
 
-from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
-from models.mlflow_connection import MlflowConnection, preload
+from models.mlflow_connection import MlflowConnection, RegistryError, preload
 from models.mlflow_registry import Registry
-from models.mlflow_runs import RunLog
-from monitoring.run_records import RunRecords, RunStatus, Trigger
+from models.mlflow_runs import EndStatus, RunLog
+from monitoring.run_records import RunRecord, RunRecords, RunStatus, Trigger
 from monitoring.store import Store
 from pipeline.deployment import Deployment
 from pipeline.errors import InputError
 from pipeline.progress import Progress, Silent
+from pipeline.sample_data import is_sample
 from pipeline.shutdown import Interrupted, last_act
 
 if TYPE_CHECKING:
-    from pipeline.steps import Compared, Prepared, Registered, Trained
+    from pipeline.model_evaluation import GateDecision
+    from pipeline.registration import Registered
+    from pipeline.steps import Trained
     from pipeline.table_reading import Table
+
+log = logging.getLogger(__name__)
+#: Decisions of the gate that put the new version in service.
+PROMOTING = ("promote", "first")
 
 
 class RunOutcome(Struct, frozen=True, kw_only=True):
@@ -50,9 +57,19 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None]
     cross_validation: dict[str, Any]
     duration_seconds: float
-    quality_report: str
-    mlflow_run_id: str
-    left_aside: dict[str, str]
+
+    @property
+    def quality_report(self) -> str:
+        """The file of the run's quality report."""
+        from pipeline.steps import quality_report_path
+
+        return str(quality_report_path(self.run_id))
+
+    @property
+    def left_aside(self) -> dict[str, str]:
+        """Candidates that failed or cannot be served, with the reason."""
+        candidates = self.cross_validation["candidates"]
+        return {candidate["name"]: candidate["reason"] for candidate in candidates if candidate["reason"]}
 
 
 def run_now(source: str | None, target: str | None, progress: Progress | None = None) -> RunOutcome:
@@ -77,7 +94,8 @@ def run_now(source: str | None, target: str | None, progress: Progress | None = 
 def _read(settings: Settings, source: str | None) -> Table:
     from pipeline.data_processing import read_data
 
-    return read_data(settings, source)
+    table = read_data(settings, source)
+    return dataclasses.replace(table, sample=is_sample(table.source))
 
 
 class PipelineRun:
@@ -93,62 +111,89 @@ class PipelineRun:
         self.deployment = Deployment.of(settings, store, Registry(connection, settings.registered_model_name))
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         self._began = time.monotonic()
+        self._orphans: list[RunRecord] = []
+        #: From here on there may be a run of ours in MLflow that has to be ended.
+        self._in_mlflow = False
 
     def __enter__(self) -> Self:
-        self.records.interrupt_orphans(lambda _: False, _now())
+        # The lock is ours, so whatever is recorded as running has no process any more.
+        self._orphans = self.records.interrupt_orphans(lambda _: False, _now())
         self.records.start(self.run_id, self.trigger, _now(), pid=os.getpid(), host=socket.gethostname())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self.records.finish(self.run_id, _status_of(error), _now(), error=_sentence(error))
+        if error is None:
+            return
+        self.records.finish(self.run_id, _status_of(error), _now(), error=_sentence(error))
+        if self._in_mlflow:
+            self._end_in_mlflow(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
 
     def execute(self, read: Callable[[], Table]) -> RunOutcome:
         """Runs every step; raises as `run_now`."""
-        with last_act(lambda: self._mark_interrupted()):
-            from pipeline import steps
+        with last_act(self._mark_interrupted):
+            from pipeline import gate, registration, steps
 
-            self.deployment.recover()
+            self._repair()
             with self._step("ingest", "reading the table"):
                 table = read()
             with self._step("check", f"checking {len(table.frame):,} rows of {table.source}"):
-                prepared = steps.prepare_data(self.settings, self.run_id, table, self.deployment)
                 self.records.note(self.run_id, rows=len(table.frame), data_source=table.source)
+                prepared = steps.prepare_data(self.settings, self.run_id, table, self.deployment)
             preload()  # MLflow's import takes seconds; it goes on while the cores train
             with self._step("train", f"training {len(self.settings.training.candidates)} candidates"):
                 trained = steps.train(self.settings, prepared, self.progress)
             with self._step("register", "packaging and registering the best"):
-                registered = steps.register(self.settings, self.run_id, self.runs, self.deployment, prepared, trained)
+                self._in_mlflow = True
+                registered = registration.register(
+                    self.settings, self.run_id, self.runs, self.deployment, prepared, trained
+                )
             with self._step("compare", "comparing with the model in service"):
-                compared = steps.compare(self.settings, self.deployment, prepared, registered)
-            if compared.promotes:
+                decision = gate.compare(self.settings, self.deployment, prepared, registered)
+            if decision.decision in PROMOTING:
                 with self._step("promote", f"putting version {registered.version} in service"):
-                    steps.promote(self.deployment, registered, compared)
+                    self._promote(registered, decision)
             steps.leave_pictures(self.settings, self.run_id, prepared, registered)
-            return self._finish(prepared, trained, registered, compared)
+            return self._finish(trained, registered, decision)
 
-    def _finish(self, prepared: Prepared, trained: Trained, registered: Registered, compared: Compared) -> RunOutcome:
-        decision = msgspec.to_builtins(compared.decision)
-        self.runs.log(
-            registered.mlflow_run_id, tags={"decision": compared.decision.decision, "reason": compared.decision.reason}
+    def _repair(self) -> None:
+        """Finishes or ends what runs before this one left when they were killed."""
+        self.deployment.recover()
+        for orphan in self._orphans:
+            self._end_in_mlflow(orphan.run_id, "KILLED")
+
+    def _end_in_mlflow(self, run_id: str, status: EndStatus) -> None:
+        try:
+            self.runs.finish_interrupted(run_id, status)
+        except RegistryError as error:
+            log.warning("run %s stays running in MLflow: %s", run_id, error)
+
+    def _promote(self, registered: Registered, decision: GateDecision) -> None:
+        self.deployment.promote(
+            registered.version,
+            "first" if decision.decision == "first" else "promote",
+            who="pipeline",
+            why=decision.reason,
+            evidence=msgspec.to_builtins(decision),
         )
+
+    def _finish(self, trained: Trained, registered: Registered, decision: GateDecision) -> RunOutcome:
+        evidence = msgspec.to_builtins(decision)
+        self.runs.log(registered.mlflow_run_id, tags={"decision": decision.decision, "reason": decision.reason})
         self.runs.finish(registered.mlflow_run_id)
-        self.records.finish(self.run_id, "succeeded", _now(), decision=decision, model_version=registered.version)
+        self.records.finish(self.run_id, "succeeded", _now(), decision=evidence, model_version=registered.version)
+        packaged = registered.packaged
         return RunOutcome(
             status="succeeded",
             run_id=self.run_id,
             model_version=registered.version,
             model_name=self.settings.registered_model_name,
-            promoted=compared.promotes,
-            decision=decision,
+            promoted=decision.decision in PROMOTING,
+            decision=evidence,
             metrics=registered.metrics,
-            cross_validation=trained.summary(registered.packaged.result),
+            cross_validation=trained.summary(packaged.result, packaged.left_aside),
             duration_seconds=round(time.monotonic() - self._began, 3),
-            quality_report=str(prepared.quality_report),
-            mlflow_run_id=registered.mlflow_run_id,
-            left_aside={**trained.failures(), **dict(registered.packaged.left_aside)},
         )
 
     @contextmanager
@@ -174,7 +219,3 @@ def _sentence(error: BaseException) -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def quality_report_path(run_id: str) -> Path:
-    return under_home("reports") / f"quality_{run_id}.json"

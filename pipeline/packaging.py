@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 
 from models.bundle import BundleError, Checks
 from models.encoding import Encoder, Matrix, RawColumn
@@ -15,7 +17,7 @@ from models.frame import json_rows
 from models.raw_rows import raw_columns
 from models.runtime import OnnxSession
 from models.schema import Schema
-from pipeline.model_training import CandidateResult, TrainingError
+from pipeline.model_training import CandidateResult, TrainingError, class_probabilities
 from pipeline.onnx_export import ConversionError, check_parity, edge_columns, export_onnx
 
 #: Test rows, and edge rows, whose answers are stored with the model.
@@ -35,7 +37,7 @@ class Packaged:
     #: Its answers on the test rows, (rows, classes).
     test_probabilities: Scores
     #: Better candidates that were left aside, each with the reason.
-    left_aside: tuple[tuple[str, str], ...]
+    left_aside: Mapping[str, str]
 
 
 def package_best(ranked: list[CandidateResult], schema: Schema, test: list[RawColumn]) -> Packaged:
@@ -45,18 +47,18 @@ def package_best(ranked: list[CandidateResult], schema: Schema, test: list[RawCo
         TrainingError: none can be served; the message holds each reason.
     """
     rows = Encoder(schema).encode(test)
-    left_aside: list[tuple[str, str]] = []
+    left_aside: dict[str, str] = {}
     for result in ranked:
         try:
             model = export_onnx(result.pipeline, schema)
             session = OnnxSession(model)
             check_parity(session.run, result.pipeline, schema, rows)
         except (ConversionError, BundleError) as error:
-            left_aside.append((result.name, str(error)))
+            left_aside[result.name] = str(error)
             continue
-        checks = _checks(session, schema, test)
-        return Packaged(result, model, session, checks, answer(session, rows), tuple(left_aside))
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in left_aside)
+        checks = checks_of(result.pipeline, schema, test)
+        return Packaged(result, model, session, checks, answer(session, rows), left_aside)
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in left_aside.items())
     raise TrainingError(f"no candidate can be served: {reasons}")
 
 
@@ -67,13 +69,13 @@ def answer(session: OnnxSession, matrix: Matrix, chunk: int = 50_000) -> Scores:
     return np.concatenate([session.run(matrix[start : start + chunk]) for start in range(0, len(matrix), chunk)])
 
 
-def _checks(session: OnnxSession, schema: Schema, test: list[RawColumn]) -> Checks:
-    """Some test rows and some edge rows as requests would hold them, with the model's answers."""
+def checks_of(pipeline: Pipeline, schema: Schema, test: list[RawColumn]) -> Checks:
+    """Some test rows and some edge rows as requests would hold them, with the fitted pipeline's answers."""
     edges = json_rows(schema, edge_columns(schema))
     rows: list[dict[str, Any]] = json_rows(schema, [column[:CHECKED_ROWS] for column in test])
     rows += edges[:: max(1, len(edges) // CHECKED_EDGES)]
     matrix = Encoder(schema).encode(raw_columns(schema, rows))
-    return Checks(rows=rows, probability=session.run(matrix).tolist())
+    return Checks(rows=rows, probability=class_probabilities(pipeline[1:], matrix, len(schema.classes)).tolist())
 
 
 def library_versions() -> dict[str, str]:

@@ -32,8 +32,9 @@ from pipeline.metrics import (
     ranking_score,
 )
 
-#: Elements touched at most: resamples times rows (times the rankings sorted, for those).
+#: Elements touched at most: resamples times rows, for rankings times what a ranked row costs for each ranked column.
 BUDGET = 50_000_000
+RANKING_COST = 3
 #: But no fewer rows than this.
 FEWEST_ROWS = 1_000
 #: Elements in memory at a time.
@@ -70,8 +71,9 @@ def resampled_gains(metric: Metric, pair: Pair, samples: int, seed: int) -> Numb
     if metric.family == "counts":
         return _counts(metric, pair, samples, generator)
     resample = _rows if metric.family == "rows" else _rankings
-    rankings = 1 if metric.family == "rows" else 2 * (1 if pair.classes == 2 else pair.classes)
-    most = max(FEWEST_ROWS, BUDGET // (samples * rankings))
+    columns = 1 if pair.classes == 2 else pair.classes
+    cost = 1 if metric.family == "rows" else 2 * columns * RANKING_COST
+    most = max(FEWEST_ROWS, BUDGET // (samples * cost))
     if len(pair) <= most:
         return resample(metric, pair, samples, generator)
     part = pair.take(generator.choice(len(pair), most, replace=False))

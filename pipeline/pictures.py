@@ -238,7 +238,9 @@ def _commonest(y: Labels, most: int) -> list[int]:
 
 
 def _short(text: str, limit: int = 28) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """Cut, and with dollars that matplotlib takes for dollars and not for mathematics."""
+    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return cut.replace("$", r"\$")
 
 
 if __name__ == "__main__":

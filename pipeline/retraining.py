@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from msgspec import Struct
 
 from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
-from monitoring.data_files import DataFiles
+from monitoring.data_files import DataFile, DataFiles
 from monitoring.store import Store
 from pipeline.errors import InputError
 from pipeline.orchestrator import PipelineRun, RunOutcome
 from pipeline.progress import Progress, Silent
+from pipeline.sample_data import is_sample, is_sample_content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +47,12 @@ class RetrainingOutcome(Struct, frozen=True, kw_only=True):
 class NewFile:
     path: Path
     sha256: str
+    #: Size and modification time when its content was taken.
+    stamp: tuple[int, int]
+
+    @property
+    def unchanged(self) -> bool:
+        return self.path.exists() and _stamp(self.path) == self.stamp
 
 
 def retrain_now(progress: Progress | None = None) -> RetrainingOutcome:
@@ -93,61 +101,109 @@ class Retraining:
         self.clock = clock
         self.incoming = under_home(settings.data.incoming)
         self.archive_folder = under_home(ARCHIVE)
-        self._rows: dict[Path, int] = {}
+        self._rows: dict[str, int] = {}
 
     def new_files(self) -> list[NewFile]:
-        """What has arrived and was never used, oldest first. A file that was used already goes to the archive."""
-        files = [NewFile(path, _sha256(path)) for path in _arrived(self.incoming)]
-        new: list[NewFile] = []
-        for file in files:
-            record = self.used.with_content(file.sha256)
-            if record is None:
-                new.append(file)
+        """What has arrived and was never used, oldest first, one of each content.
+
+        What was used already goes to the archive, so that it is not looked at again.
+        """
+        new: dict[str, NewFile] = {}
+        for path in _arrived(self.incoming):
+            stamp = _stamp(path)
+            file = NewFile(path, _sha256(path), stamp)
+            if self._is_used(file.sha256):
+                self._put_away(file)
             else:
-                _move(file.path, _free_name(Path(record.path)))
-        return new
+                new.setdefault(file.sha256, file)
+        return list(new.values())
 
     def table(self, new: list[NewFile]) -> Table:
-        """The training table by the policy: append (all there ever was), window (the last rows), or replace."""
+        """The training table by the policy: append (all there ever was), window (the last rows), or replace.
+
+        Raises:
+            InputError: a file is no table, or lacks columns that the table so far has.
+        """
         import pandas as pd
 
         from pipeline.table_reading import Table
 
         policy = self.settings.retraining.policy
-        frames = [] if policy == "replace" and new else [self._read(None)]
-        if policy != "replace":
-            frames += [self._read(record.path) for record in self.used.all()]
-        for file in new:
-            frame = self._read(str(file.path))
-            _require_same_columns(frames, frame, file.path.name)
-            self._rows[file.path] = len(frame)
-            frames.append(frame)
+        before = [] if policy == "replace" else self.used.all()
+        with_base = policy != "replace" or not new
+        frames = self._frames(before, new, with_base)
         whole = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-        names = ", ".join(file.path.name for file in new) or self.settings.data.source
+        names = ", ".join(str(file.path) for file in new) or self.settings.data.source
         source = f"{names} (policy {policy}, {len(frames)} tables)" if len(frames) > 1 else names
-        return Table(self._window(whole) if policy == "window" else whole, source)
+        parts = [*(file.sha256 for file in before), *(file.sha256 for file in new)]
+        sample = all(map(is_sample_content, parts)) and (not with_base or is_sample(self._base))
+        return Table(self._window(whole, source) if policy == "window" else whole, source, sample)
+
+    def _frames(self, before: list[DataFile], new: list[NewFile], with_base: bool) -> list[pd.DataFrame]:
+        frames = [self._read(None)] if with_base else []
+        for record in before:
+            frames.append(self._read(record.path, frames))
+        for file in new:
+            frame = self._read(str(file.path), frames)
+            _require_same_columns(frames, frame, file.path.name)
+            self._rows[file.sha256] = len(frame)
+            frames.append(frame)
+        return frames
+
+    @property
+    def _base(self) -> str:
+        """The configured table: an address, or the file under the state root."""
+        source = self.settings.data.source
+        return source if _is_live(source) else str(under_home(source))
 
     def archive(self, files: list[NewFile], run_id: str) -> list[Path]:
-        """Moves used files to `data/processed/` under names that nothing else has, and records them."""
+        """Moves used files to `data/processed/` under names that nothing else has, and records them.
+
+        A file that has changed since it was read stays: what is in it now was not used.
+        """
         archived = []
         for file in files:
-            stamp = self.clock().strftime("%Y%m%dT%H%M%SZ")
-            place = _free_name(self.archive_folder / f"{stamp}_{file.sha256[:8]}_{file.path.name}")
-            # Recorded before it is moved: after a kill between the two, the next look finds it used and moves it.
-            self.used.add(str(place), file.sha256, self._rows[file.path], self.clock(), run_id)
-            _move(file.path, place)
-            archived.append(place)
+            if file.unchanged:
+                place = self._place(file)
+                # Recorded before it is moved: after a kill between the two, the next look finds it used and moves it.
+                self.used.add(str(place), file.sha256, self._rows[file.sha256], self.clock(), run_id)
+                _move(file.path, place)
+                archived.append(place)
         return archived
 
-    def _read(self, source: str | None) -> pd.DataFrame:
-        from pipeline.data_processing import read_data
+    def _is_used(self, sha256: str) -> bool:
+        """Whether this content was used before; the training file itself counts, where new data joins it."""
+        if self.used.with_content(sha256) is not None:
+            return True
+        base = Path(self._base)
+        return self.settings.retraining.policy != "replace" and base.is_file() and _sha256(base) == sha256
 
-        return read_data(self.settings, source).frame
+    def _put_away(self, file: NewFile) -> None:
+        """To where its record says that it is, when a kill came between record and move; else beside it."""
+        record = self.used.with_content(file.sha256)
+        lost = record is not None and not Path(record.path).exists()
+        _move(file.path, Path(record.path) if record is not None and lost else self._place(file))
 
-    def _window(self, frame: pd.DataFrame) -> pd.DataFrame:
-        time_column = self.settings.data_split.time_column
-        if time_column is not None and time_column in frame.columns:
-            frame = frame.sort_values(time_column, kind="stable")
+    def _place(self, file: NewFile) -> Path:
+        stamp = self.clock().strftime("%Y%m%dT%H%M%SZ")
+        return _free_name(self.archive_folder / f"{stamp}_{file.sha256[:8]}_{file.path.name}")
+
+    def _read(self, source: str | None, before: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:
+        """What is text in the first table stays text, so that `007` is one value in all of them."""
+        from pipeline.column_values import is_text
+        from pipeline.table_reading import read_table
+
+        texts = [name for name in before[0].columns if is_text(before[0][name])] if before else []
+        return read_table(self.settings.data, source, {*texts, *self.settings.features.categorical}).frame
+
+    def _window(self, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+        """The newest rows, by the time column, else by their order; rows without a time are the oldest."""
+        from pipeline.data_split import time_values
+
+        column = self.settings.data_split.time_column
+        if column is not None and column in frame.columns:
+            time = time_values(frame[column], source, column)
+            frame = frame.take(np.argsort(np.where(np.isnan(time), -np.inf, time), kind="stable"))
         return frame.tail(self.settings.retraining.window_rows).reset_index(drop=True)
 
 
@@ -166,6 +222,11 @@ def _require_same_columns(before: list[pd.DataFrame], frame: pd.DataFrame, name:
             f"{name}: lacks {', '.join(map(repr, absent[:5]))}{' …' if len(absent) > 5 else ''}, which the table so "
             "far has; add the columns, or set retraining.policy to replace"
         )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _sha256(path: Path) -> str:

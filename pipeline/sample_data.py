@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from config.home import under_home
+
 #: Stands beside the generated files and holds their digests.
 MARKER = ".sample.json"
 
@@ -18,10 +20,17 @@ def mark_as_sample(path: Path) -> None:
 
 
 def is_sample(source: str) -> bool:
-    """Whether the source is a generated file, as it was generated."""
+    """Whether the source is a generated file, as it was generated; also a copy of one of this state root."""
     path = Path(source)
-    recorded = _known(path.with_name(MARKER)).get(path.name) if "://" not in source else None
-    return recorded is not None and path.is_file() and _digest(path) == recorded
+    if "://" in source or not path.is_file():
+        return False
+    digest = _digest(path)
+    return _known(path.with_name(MARKER)).get(path.name) == digest or is_sample_content(digest)
+
+
+def is_sample_content(sha256: str) -> bool:
+    """Whether a file of this content was generated under this state root's `data/`."""
+    return any(sha256 in _known(marker).values() for marker in under_home("data").glob(f"*/{MARKER}"))
 
 
 def _known(marker: Path) -> dict[str, str]:

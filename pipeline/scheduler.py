@@ -1,7 +1,7 @@
 """The scheduler: follows the registry, monitors, looks for new data, and trains in a child process.
 
-Each job's last run is kept in the store, so that what was missed while the scheduler was down is caught up with at its
-start. A job that fails is logged and recorded; the others go on.
+When each job was last started is kept in the store, and a job is due by that alone; so what was missed while the
+scheduler was down is caught up with at its start. A job that fails is logged, recorded and reported; the others go on.
 """
 
 from __future__ import annotations
@@ -19,82 +19,129 @@ import schedule
 
 from config.home import PROJECT_ROOT, under_home
 from config.settings import Settings, load_settings
-from config.state_lock import state_lock
+from config.state_lock import lock_holder, state_lock
+from models.mlflow_connection import RegistryError
+from models.mlflow_runs import RunLog
 from monitoring.alerts import Alerts
-from monitoring.incidents import Finding, Incidents
+from monitoring.incidents import Incidents
 from monitoring.job_records import JobRecords, JobStatus
+from monitoring.run_records import RunRecords
 from monitoring.store import Store
-from pipeline.deployment import Deployment
+from pipeline.deployment import Deployment, DeploymentError
+from pipeline.first_run import FirstRun
 from pipeline.health import HealthWatch, readiness_problem
+from pipeline.job_times import AtMoments, Every, Times
 from pipeline.monitoring_jobs import monitor_now, performance_now
-from pipeline.retraining import data_available
-from pipeline.sample_data import is_sample
+from pipeline.recovery import Recovery
 from pipeline.shutdown import Interrupted
+from pipeline.troubles import Troubles
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
-#: A training child gets this long to end by itself after SIGTERM; systemd, compose and people wait ten seconds.
+#: A training child gets this long to end by itself after SIGTERM; its own grace is shorter.
 CHILD_STOP_SECONDS = 6.0
+#: The scheduler has ended by then, whatever happens: systemd, compose and people wait ten seconds.
+STOP_SECONDS = 9.0
 TICK_SECONDS = 0.2
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+#: Between two looks at whether a job is due.
+LOOK_SECONDS = 5
+#: An MLflow that was away for a shorter while is nobody's concern: what is in service stays.
+TOLERATED_OUTAGE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something short that is done every so often, here in the scheduler's process."""
+    """Something short that is done now and then, here in the scheduler's process."""
 
     name: str
-    period: timedelta
+    times: Times
     action: Callable[[], object]
 
 
 class Scheduler:
     """Runs jobs when they are due. Whatever is long runs in the training child, so no job waits for it."""
 
-    def __init__(self, settings: Settings, store: Store, deployment: Deployment, clock: Clock) -> None:
+    def __init__(self, settings: Settings, store: Store, clock: Clock, deployment: Deployment | None = None) -> None:
         self.settings = settings
-        self.deployment = deployment
         self.clock = clock
+        self.deployment = deployment or Deployment.of(settings, store)
+        runs = RunLog(self.deployment.registry.connection, settings.experiment_name)
+        shared = not settings.store_address.startswith("sqlite")
+        self.recovery = Recovery(RunRecords(store), runs, self.deployment, clock, shared)
         self.records = JobRecords(store)
-        self.alerts = Alerts(Incidents(store), under_home("alerts"))
-        self.health = HealthWatch(self.alerts, lambda: readiness_problem(settings))
+        alerts = Alerts(Incidents(store), under_home("alerts"))
+        self.troubles = Troubles(alerts)
+        self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
+        self.first_run = FirstRun(settings, self.deployment)
+        monitoring = settings.monitoring
+        self.jobs = [
+            Job("drift", Every(timedelta(hours=monitoring.drift_detection_frequency)), monitor_now),
+            Job("performance", Every(timedelta(hours=monitoring.performance_check_frequency)), performance_now),
+        ]
+        self.retraining = AtMoments(settings.retraining.schedule)
         self.timetable = schedule.Scheduler()
         self.child: subprocess.Popen[bytes] | None = None
-        self.child_job = ""
+        self._child_job = ""
+        self._unreachable_since: datetime | None = None
         self._told: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Fills the timetable and does at once what was missed while no scheduler was at work."""
-        deployment, monitoring = self.settings.deployment, self.settings.monitoring
-        self._every(deployment.sync_interval, "sync", lambda: self.deployment.sync(record_moves=True))
-        self._every(deployment.health_check_interval, "health", lambda: self.health.look(self.clock()))
-        drift = Job("drift", timedelta(hours=monitoring.drift_detection_frequency), monitor_now)
-        performance = Job("performance", timedelta(hours=monitoring.performance_check_frequency), performance_now)
-        for job in (drift, performance):
-            self._every(job.period.total_seconds(), job.name, partial(self._run_recorded, job))
-            last = self.records.get(job.name)
-            if last is None or last.last_started_at is None or self.clock() - last.last_started_at >= job.period:
-                self._guarded(job.name, partial(self._run_recorded, job))
-        self._guarded("sync", lambda: self.deployment.sync(record_moves=True))
-        self._plan_retraining()
-        if needs_first_run(self.settings, self.deployment):
-            self.train("run", "the first run")
+        """Repairs what was left, fills the timetable, and does at once what is due."""
+        deployment = self.settings.deployment
+        self._each(deployment.health_check_interval, "health", lambda: self.health.look(self.clock()))
+        self._each(deployment.sync_interval, "sync", self.follow)
+        self._each(LOOK_SECONDS, "jobs", self.look)
+        self._guarded("repair", self._repair_all)
+        self._guarded("sync", self.follow)
+        self._guarded("jobs", self.look)
 
     def tick(self) -> None:
         """Does what is due and looks after the child; never raises for a job."""
         self.timetable.run_pending()
-        self._reap_child()
+        if self.child is not None and (code := self.child.poll()) is not None:
+            self.child = None
+            self._guarded("training", lambda: self._end_training(code))
 
-    def train(self, command: str, why: str) -> None:
+    def follow(self) -> None:
+        """Repairs what a kill left, and follows the registry; what stands in the way of that is reported."""
+        now = self.clock()
+        self._repair_what_was_left()
+        try:
+            self.deployment.sync(record_moves=True)
+        except DeploymentError as error:
+            self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
+            raise
+        except RegistryError as error:
+            self._unreachable_since = self._unreachable_since or now
+            if now - self._unreachable_since >= TOLERATED_OUTAGE:
+                self.troubles.report("mlflow", f"the registry is not followed: {error}", "python main.py doctor", now)
+            raise
+        self._unreachable_since = None
+        self.troubles.settle("registry", now)
+        self.troubles.settle("mlflow", now)
+
+    def look(self) -> None:
+        """Runs the jobs that are due, and starts the training that is."""
+        for job in self.jobs:
+            if self._is_due(job.name, job.times):
+                self._guarded(job.name, partial(self._run, job))
+        if self.child is not None or lock_holder("pipeline") is not None:
+            return  # a training that is due stays so until the one at work has ended
+        if self._is_due("retrain", self.retraining):
+            self.train("retrain")
+        elif self.first_run.is_due():
+            self.first_run.begin()
+            self.train("run")
+
+    def train(self, command: str) -> None:
         """Starts `main.py <command>` as a child, so that a crash or an out-of-memory kill is an ordinary failed run."""
-        if self.child is not None:
-            log.info("%s waits: the one before is still at work", why)
-            return
-        log.info("%s starts", why)
-        self.child_job = command
+        log.info("`main.py %s` starts", command)
         self.records.started(command, self.clock())
+        self._child_job, self.child = command, self.launch(command)
+
+    def launch(self, command: str) -> subprocess.Popen[bytes]:
         arguments = [sys.executable, str(PROJECT_ROOT / "main.py"), command]
-        self.child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
     def stop(self) -> None:
         """Ends the child; the run is marked interrupted."""
@@ -106,36 +153,15 @@ class Scheduler:
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
-        self.records.finished(self.child_job, "interrupted", self.clock(), None)
         self.child = None
+        self._guarded("training", lambda: self._note_end("interrupted"))
+        self._guarded("repair", self._repair_what_was_left)
 
-    def _plan_retraining(self) -> None:
-        """`schedule` keeps the times; the store knows when it was last done, which tells what was missed."""
-        moment = self.settings.retraining.schedule
-        day, _, hour = moment.partition(" ")
-        unit = self.timetable.every().day if day == "daily" else getattr(self.timetable.every(), day)
-        unit.at(hour).do(self._guarded, "retrain", lambda: self.train("retrain", "the retraining by schedule"))
-        last = self.records.get("retrain")
-        if last is None or last.last_started_at is None:
-            self.records.started("retrain", self.clock())
-            self.records.finished("retrain", "succeeded", self.clock(), next_moment(moment, self.clock()))
-        elif last.last_started_at < previous_moment(moment, self.clock()):
-            self.train("retrain", "the retraining that was missed")
-
-    def _every(self, seconds: float, name: str, action: Callable[[], object]) -> None:
+    def _each(self, seconds: float, name: str, action: Callable[[], object]) -> None:
         self.timetable.every(max(1, round(seconds))).seconds.do(self._guarded, name, action)
 
-    def _run_recorded(self, job: Job) -> None:
-        self.records.started(job.name, self.clock())
-        status: JobStatus = "failed"
-        try:
-            job.action()
-            status = "succeeded"
-        finally:
-            self.records.finished(job.name, status, self.clock(), self.clock() + job.period)
-
     def _guarded(self, name: str, action: Callable[[], object]) -> None:
-        """One failing job never stops the others; the same failure is told once."""
+        """One failing job never stops the others; the same failure is logged once."""
         try:
             action()
             self._told.pop(name, None)
@@ -144,64 +170,63 @@ class Scheduler:
                 log.error("job %s failed: %s", name, error, exc_info=log.isEnabledFor(logging.DEBUG))
             self._told[name] = str(error)
 
-    def _reap_child(self) -> None:
-        if self.child is None or self.child.poll() is None:
-            return
-        code, self.child = self.child.returncode, None
-        status: JobStatus = "succeeded" if code == 0 else "failed"
-        due = next_moment(self.settings.retraining.schedule, self.clock()) if self.child_job == "retrain" else None
-        self.records.finished(self.child_job, status, self.clock(), due)
-        self._guarded("alerts", lambda: self._report_child(code))
-        self._guarded("sync", lambda: self.deployment.sync(record_moves=True))
+    def _repair_what_was_left(self) -> None:
+        if self.child is None and self.recovery.needed():
+            self.recovery.repair_alone()
 
-    def _report_child(self, code: int) -> None:
+    def _repair_all(self) -> None:
+        for record in self.records.all():
+            if record.last_status == "running":  # the scheduler before this one was killed
+                self.records.finished(record.name, "failed", self.clock(), record.next_due_at)
+        self.recovery.repair_alone()
+
+    def _is_due(self, name: str, times: Times) -> bool:
+        now, record = self.clock(), self.records.get(name)
+        if record is None:
+            self.records.schedule(name, times.first(now))
+            return times.first(now) <= now
+        if record.last_started_at is None:
+            return record.next_due_at is not None and record.next_due_at <= now
+        return record.last_status == "interrupted" or times.is_due(record.last_started_at, now)
+
+    def _run(self, job: Job) -> None:
+        self.records.started(job.name, self.clock())
+        status: JobStatus = "interrupted"
+        try:
+            job.action()
+            status = "succeeded"
+            self.troubles.settle(job.name, self.clock())
+        except Exception as error:
+            status = "failed"
+            self.troubles.count(job.name, f"the {job.name} job failed: {error}", "python main.py doctor", self.clock())
+            raise
+        finally:
+            self.records.finished(job.name, status, self.clock(), job.times.next(self.clock()))
+
+    def _end_training(self, code: int) -> None:
+        self._note_end("succeeded" if code == 0 else "failed")
+        self._guarded("sync", self.follow)
         if code == 0:
-            self.alerts.settle(("pipeline",), None, (), self.clock(), subject=self.child_job)
+            self.troubles.settle(self._child_job, self.clock())
             return
-        why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        cause = f"the {self.child_job} {why}"
-        log.error("%s; `python main.py status` says more", cause)
-        finding = Finding(
-            kind="pipeline", severity="high", cause=cause, next="python main.py status", subject=self.child_job
-        )
-        self.alerts.report(finding, self.clock())
+        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        last = self.recovery.records.latest(1)
+        why = f": {last[0].error}" if last and last[0].error else ""
+        cause = f"`main.py {self._child_job}` {how}{why}"
+        log.error("%s", cause)
+        self.troubles.count(self._child_job, cause, "python main.py status", self.clock())
 
-
-def needs_first_run(settings: Settings, deployment: Deployment) -> bool:
-    """Whether there is data and nothing in service that was made of it: nothing at all, or the sample's model."""
-    if not data_available(settings):
-        return False
-    if deployment.registry.champion() is None:
-        return True
-    serving = deployment.manifest_in_service()
-    source = str(under_home(settings.data.source)) if "://" not in settings.data.source else settings.data.source
-    return serving is not None and serving.sample and not is_sample(source)
-
-
-def previous_moment(moment: str, now: datetime) -> datetime:
-    """The last time before `now` that `retraining.schedule` names (local time, as people write it)."""
-    upcoming = next_moment(moment, now)
-    return upcoming - timedelta(days=1 if moment.startswith("daily") else 7)
-
-
-def next_moment(moment: str, now: datetime) -> datetime:
-    """The first time after `now` that `retraining.schedule` names (local time, as people write it)."""
-    day, _, clock = moment.partition(" ")
-    hour, minute = map(int, clock.split(":"))
-    local = now.astimezone()
-    at = local.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    if day != "daily":
-        at += timedelta(days=(WEEKDAYS.index(day) - at.weekday()) % 7)
-    if at <= local:
-        at += timedelta(days=1 if day == "daily" else 7)
-    return at.astimezone(UTC)
+    def _note_end(self, status: JobStatus) -> None:
+        now = self.clock()
+        due = self.retraining.next(now) if self._child_job == "retrain" else None
+        self.records.finished(self._child_job, status, now, due)
 
 
 def run_scheduler() -> None:
     """Works until a signal. Raises `StateLockedError` when another scheduler works on this state."""
     settings = load_settings()
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
-        scheduler = Scheduler(settings, store, Deployment.of(settings, store), lambda: datetime.now(UTC))
+        scheduler = Scheduler(settings, store, lambda: datetime.now(UTC))
         try:
             scheduler.prepare()
             log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")

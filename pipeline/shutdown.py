@@ -12,6 +12,8 @@ from types import FrameType
 
 #: A fit cannot be stopped from outside, so what has not ended by itself after this long is ended with the process.
 GRACE_SECONDS = 4.0
+#: The scheduler and its child are often told both by the terminal and by each other: that is one word, not two.
+REPEAT_SECONDS = 1.0
 
 _last_acts: list[Callable[[], None]] = []
 
@@ -21,14 +23,19 @@ class Interrupted(BaseException):
 
 
 def end_on_signals(grace: float = GRACE_SECONDS) -> None:
-    """From now on SIGTERM, SIGINT and SIGHUP raise `Interrupted`, once; a second one ends the process at once.
+    """From now on SIGTERM, SIGINT and SIGHUP raise `Interrupted`, once; a later one ends the process at once.
 
     Args:
         grace: seconds after which a process that has not ended by itself is ended all the same, with exit code 1.
     """
+    first: list[float] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        if first:
+            if time.monotonic() - first[0] > REPEAT_SECONDS:
+                os._exit(1)
+            return
+        first.append(time.monotonic())
         threading.Thread(target=_end_after, args=(grace,), daemon=True).start()
         raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 

@@ -52,6 +52,8 @@ class Table:
     frame: pd.DataFrame
     #: Where it came from, for people: never holds a password.
     source: str
+    #: Every row is of the generated sample.
+    sample: bool = False
 
     @property
     def rows(self) -> int:

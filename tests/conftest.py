@@ -85,6 +85,14 @@ def sample(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> T
     return train_state(home, mlflow_template, home / "data/raw/training.csv", "target")
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
+    """A state root with two versions of a table of 300 rows: 1 is in service, 2 is not. Tests work on a copy."""
+    from tests.states import tiny_state
+
+    return tiny_state(tmp_path_factory.mktemp("tiny"), mlflow_template)
+
+
 _skipped: list[str] = []
 
 

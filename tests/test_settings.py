@@ -262,7 +262,7 @@ def test_a_file_that_is_no_configuration_is_named_with_the_reason(
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no such file; .* init. writes one"):
+    with pytest.raises(ConfigurationError, match=r"no such file; .* init. writes one"):
         load_settings(tmp_path / "none.yaml", {})
 
 

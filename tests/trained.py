@@ -74,8 +74,12 @@ def in_force(home: Path) -> Iterator[pytest.MonkeyPatch]:
         for name in [name for name in os.environ if name.startswith("MLOPS_")]:
             patch.delenv(name)
         patch.setenv("MLOPS_HOME", str(home))
-        patch.setattr(steps, "draw_in_background", lambda folder: None)
+        patch.setattr(steps, "draw_in_background", _draw_nothing)
         yield patch
+
+
+def _draw_nothing(folder: Path) -> None:
+    pass
 
 
 def configure(home: Path, *trees: dict[str, Any]) -> None:

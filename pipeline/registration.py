@@ -1,0 +1,138 @@
+"""From trained candidates to a registered version: the bundle, MLflow's run and model, and the version itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from config.settings import Settings
+from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
+from models.encoding import Encoder
+from models.mlflow_runs import RunLog
+from models.reference import build_reference, encode_reference
+from pipeline.deployment import Deployment
+from pipeline.metrics import evaluate
+from pipeline.model_training import CandidateResult, select
+from pipeline.packaging import Packaged, answer, library_versions, package_best
+from pipeline.steps import Prepared, Trained
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Registered:
+    packaged: Packaged
+    manifest: Manifest
+    version: str
+    mlflow_run_id: str
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.manifest.metrics
+
+
+def register(
+    settings: Settings, run_id: str, runs: RunLog, deployment: Deployment, prepared: Prepared, trained: Trained
+) -> Registered:
+    """Packages the best candidate that can be served, logs everything to MLflow and creates the version.
+
+    Raises:
+        TrainingError: no candidate can be served.
+        RegistryError: MLflow cannot be reached.
+    """
+    schema = prepared.data.schema
+    packaged = package_best(select(trained.results), schema, prepared.test)
+    manifest = _manifest(settings, run_id, prepared, packaged)
+    staged = deployment.staging(run_id)
+    digest = write_bundle(staged, manifest, _served_files(packaged, prepared, manifest.metrics))
+    tags = {"algorithm": packaged.result.name}
+    mlflow_run_id = runs.start(run_id, params=_params(settings, prepared, packaged), tags=tags)
+    runs.log(mlflow_run_id, metrics=manifest.metrics)
+    _log_candidates(runs, mlflow_run_id, trained.results, {**trained.failures(), **packaged.left_aside})
+    runs.log_bundle(mlflow_run_id, staged)
+    runs.log_files(mlflow_run_id, prepared.quality_report, "quality")
+    sample = prepared.data.frame.take(prepared.data.split.train[:3])
+    version = deployment.registry.create_version(
+        mlflow_run_id,
+        run_id=run_id,
+        manifest_sha256=digest,
+        algorithm=packaged.result.name,
+        metrics=manifest.metrics,
+        model_uri=runs.log_sklearn_model(mlflow_run_id, packaged.result.pipeline, schema, sample),
+    )
+    deployment.adopt(run_id, version)
+    return Registered(packaged, manifest, version, mlflow_run_id)
+
+
+def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Packaged) -> Manifest:
+    return Manifest(
+        registered_name=settings.registered_model_name,
+        run_id=run_id,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        task="classification",
+        classes=prepared.data.schema.classes,
+        algorithm=packaged.result.name,
+        metrics=_metrics(packaged, prepared),
+        split=prepared.data.split.rule,
+        data_source=prepared.table.source,
+        sample=prepared.table.sample,
+        libraries=library_versions(),
+    )
+
+
+def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
+    matrix = Encoder(prepared.data.schema).encode(prepared.train)
+    trained = answer(packaged.session, matrix).astype(np.float64)
+    tested = packaged.test_probabilities.astype(np.float64)
+    return {
+        **evaluate(prepared.train_target, trained, "train_"),
+        **evaluate(prepared.test_target, tested, "test_"),
+    }
+
+
+def _served_files(packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
+    schema = prepared.data.schema
+    tested = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
+    reference = build_reference(
+        schema, prepared.train, packaged.test_probabilities, actual=prepared.test_target, metrics=tested
+    )
+    return {
+        SCHEMA: msgspec.json.encode(schema),
+        MODEL: packaged.model,
+        CHECKS: msgspec.json.encode(packaged.checks),
+        REFERENCE: encode_reference(reference),
+    }
+
+
+def _params(settings: Settings, prepared: Prepared, packaged: Packaged) -> dict[str, object]:
+    split = prepared.data.split
+    return {
+        "data_source": prepared.table.source,
+        "target": settings.target_column,
+        "train_rows": len(split.train),
+        "test_rows": len(split.test),
+        "split": split.rule.method,
+        "metric": settings.model_selection.metric,
+        "winner": packaged.result.name,
+    }
+
+
+def _log_candidates(
+    runs: RunLog, mlflow_run_id: str, results: list[CandidateResult], left_aside: Mapping[str, str]
+) -> None:
+    """A child run for each candidate, with its folds as steps."""
+    for result in results:
+        folds = {f"fold_{name}": [fold[name] for fold in result.fold_metrics] for name in result.mean_metrics}
+        runs.log_candidate(
+            mlflow_run_id,
+            result.name,
+            params=result.parameters,
+            metrics={f"cv_{name}": value for name, value in result.mean_metrics.items()},
+            fold_metrics={name: [value for value in values if value is not None] for name, values in folds.items()},
+            seconds=result.seconds,
+            failure=left_aside.get(result.name),
+        )

@@ -1,0 +1,137 @@
+"""Fits as tasks: what one fit is, and how many of them are spread over the cores.
+
+Every fit is one task of one pool of threads: scikit-learn's trees let go of the interpreter's lock, and threads share
+the matrix without a copy. The longest tasks start first, so that the cores end together.
+"""
+
+from __future__ import annotations
+
+import os
+import time as clock
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import ThreadpoolController
+
+from models.encoding import Matrix
+from models.schema import Schema
+from pipeline.candidates import CANDIDATES, matrix_pipeline, unreadable_columns, whole_pipeline
+from pipeline.folds import Fold, Indices
+from pipeline.metrics import Labels, Probabilities, evaluate
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+REFIT = -1
+#: Rows predicted at a time.
+CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all tasks share, read only."""
+
+    matrix: Matrix
+    y: Labels
+    schema: Schema
+    seed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    trial: int
+    parameters: Mapping[str, Any]
+    fold: int  # or REFIT
+    rows: Fold
+
+
+@dataclass(frozen=True)
+class Outcome:
+    task: Task
+    seconds: float = 0.0
+    metrics: dict[str, float | None] | None = None
+    fitted: Pipeline | None = None
+    error: str | None = None
+    note: str | None = None
+
+
+def run_tasks(work: Work, tasks: list[Task], jobs: int) -> Iterator[Outcome]:
+    """Outcomes as they come. Each fit keeps to one core: the tasks are what is spread."""
+    controller = ThreadpoolController()
+    broken: set[tuple[str, int]] = set()
+    longest_first = sorted(tasks, key=lambda task: -_cost(task, len(work.schema.classes)))
+    pool = Parallel(jobs, backend="threading", batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+    # BLAS has one limit for the process, OpenMP one for each thread.
+    with controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield from pool(delayed(_attempt)(work, task, broken, controller) for task in longest_first)
+
+
+def _cost(task: Task, classes: int) -> float:
+    candidate = CANDIDATES[task.name]
+    models = classes if candidate.per_class and classes > 2 else 1
+    return candidate.cost * models * len(task.rows.train)
+
+
+def _attempt(work: Work, task: Task, broken: set[tuple[str, int]], controller: ThreadpoolController) -> Outcome:
+    """One fit, scored unless it is a refit. Whatever it raises is that candidate's result, not the run's end."""
+    if (task.name, task.trial) in broken:
+        return Outcome(task)
+    started = clock.perf_counter()
+    try:
+        with controller.limit(limits=1, user_api="openmp"):
+            matrix, y = _rows(work, task.rows.train)
+            without = unreadable_columns(task.name, matrix)
+            fitted = matrix_pipeline(task.name, work.schema, task.parameters, work.seed, without=without)
+            fitted.fit(matrix, y)
+            metrics = None if task.fold == REFIT else _score(work, task, fitted)
+    except Exception as error:
+        broken.add((task.name, task.trial))
+        return Outcome(task, clock.perf_counter() - started, error=_one_sentence(error))
+    whole = whole_pipeline(fitted, work.schema) if task.fold == REFIT else None
+    return Outcome(task, clock.perf_counter() - started, metrics, whole, note=_note(fitted))
+
+
+def _rows(work: Work, chosen: Indices) -> tuple[Matrix, Labels]:
+    whole = len(chosen) == len(work.y)
+    return (work.matrix, work.y) if whole else (work.matrix[chosen], work.y[chosen])
+
+
+def _score(work: Work, task: Task, fitted: Pipeline) -> dict[str, float | None]:
+    p = class_probabilities(fitted, work.matrix[task.rows.test], len(work.schema.classes))
+    return evaluate(work.y[task.rows.test], p)
+
+
+def _note(fitted: Pipeline) -> str | None:
+    model = fitted.named_steps["model"]
+    limit = getattr(model, "max_iter", None)
+    if isinstance(model, LogisticRegression) and limit is not None and np.max(model.n_iter_) >= limit:
+        return f"did not converge in {limit} iterations; raise training.parameters.logistic_regression.max_iter"
+    return None
+
+
+def _one_sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def class_probabilities(fitted: Pipeline, matrix: Matrix, classes: int) -> Probabilities:
+    """(rows, classes) float64; a class that the fitted rows lacked gets 0. Memory is bounded: a chunk at a time."""
+    known = np.asarray(fitted.classes_, dtype=np.int64)
+    everything = np.zeros((len(matrix), classes))
+    for start in range(0, len(matrix), CHUNK):
+        rows = slice(start, start + CHUNK)
+        everything[rows, known] = fitted.predict_proba(matrix[rows])
+    return everything
+
+
+def job_count(jobs: int) -> int:
+    """Threads to train on: `training.jobs`, where -1 means every core that this process may use."""
+    return len(os.sched_getaffinity(0)) if jobs < 1 and hasattr(os, "sched_getaffinity") else max(jobs, 1)
