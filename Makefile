@@ -29,7 +29,6 @@ start: .venv/installed ## server, scheduler and MLflow UI, on the sample or on D
 ifdef DATA
 	@test -n "$$TARGET" || { echo 'make start DATA=… needs TARGET=… too: the column to predict' >&2; exit 2; }
 	@$(RUN) main.py init --data "$$DATA" --target "$$TARGET"
-	@$(RUN) main.py run
 else
 	@$(RUN) generate_sample_data.py --if-needed
 endif

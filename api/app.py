@@ -22,6 +22,9 @@ from typing import Any
 from flask import Flask
 
 from api import errors
+from api.documentation import documentation
+from api.inference_protocol import inference_protocol
+from api.mlflow_protocol import mlflow_protocol
 from api.model_server import ModelServer
 from api.reloading import Reloader
 from api.routes import EXTENSION, Services, routes
@@ -47,7 +50,8 @@ def create_app(
     reloader = Reloader(server, registry or registry_directory(), settings.deployment.max_prediction_batch_size)
     app = Flask("mlops", static_folder=None, root_path=str(Path(__file__).parent))
     app.extensions[EXTENSION] = Services(settings, server, reloader)
-    app.register_blueprint(routes)
+    for blueprint in (routes, mlflow_protocol, inference_protocol, documentation):
+        app.register_blueprint(blueprint)
     errors.install(app)
     return app
 

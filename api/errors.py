@@ -6,8 +6,8 @@ A problem never holds a value that the client sent, a path of the host or a trac
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from flask import Flask, Response, g
@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from werkzeug.exceptions import HTTPException
 
 from api.faults import Fault
+from api.headers import SECURITY_HEADERS
 from api.model_server import NoModelError
 from api.row_decoder import InvalidRowsError, NotJsonError, TooManyRowsError
 from monitoring.prediction_log import LogError
@@ -33,14 +34,22 @@ class Problem(Struct, frozen=True, kw_only=True):
     errors: tuple[Fault, ...] | UnsetType = UNSET
     request_id: str | UnsetType = UNSET
 
+    @property
+    def name(self) -> str:
+        return self.type.removeprefix(TYPE_PREFIX)
+
+
+TYPE_PREFIX = "urn:mlops:problem:"
+
 
 class RefusedError(Exception):
     """A refusal that is a matter of HTTP alone."""
 
-    def __init__(self, status: int, name: str, detail: str) -> None:
+    def __init__(self, status: int, name: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.name = name
+        self.headers = dict(headers or {})
 
 
 class Entry(Struct, frozen=True):
@@ -57,7 +66,7 @@ TABLE: dict[type[Exception], Entry] = {
     InvalidRowsError: Entry(422, "invalid-rows"),
     TooManyRowsError: Entry(413, "too-many-rows"),
     NoModelError: Entry(503, "no-model", retry_after=5),
-    LogError: Entry(503, "not-logged", "the prediction could not be logged, so it is not given", retry_after=10),
+    LogError: Entry(503, "not-logged", "it could not be logged, so it is not answered", retry_after=10),
 }
 HTTP_DETAILS = {
     404: "there is no such route",
@@ -65,52 +74,85 @@ HTTP_DETAILS = {
 }
 
 
+class Answer(Struct, frozen=True, kw_only=True):
+    """A problem and the headers that go with it alone."""
+
+    problem: Problem
+    headers: dict[str, str]
+
+    @property
+    def status(self) -> int:
+        return self.problem.status
+
+    def rendered(self) -> tuple[list[tuple[str, str]], bytes]:
+        """All headers and the body, for a reply that no framework finishes."""
+        body = msgspec.json.encode(self.problem)
+        headers = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body))), *self.headers.items()]
+        if isinstance(self.problem.request_id, str):
+            headers.append(("X-Request-ID", self.problem.request_id))
+        return [*headers, *SECURITY_HEADERS], body
+
+
+def answer_to(error: Exception, request_id: str | None) -> Answer:
+    """How an error is answered; what the client is not told is written to the server's log."""
+    entry = TABLE.get(type(error))
+    if entry is not None:
+        if entry.detail is not None:
+            logger.error("%s", error, extra={"request_id": request_id})
+        headers = {"Retry-After": str(entry.retry_after)} if entry.retry_after else {}
+        faults = error.faults if isinstance(error, InvalidRowsError) else ()
+        return _answer(entry.status, entry.name, entry.detail or str(error), faults, headers, request_id)
+    if isinstance(error, RefusedError):
+        return _answer(error.status, error.name, str(error), (), error.headers, request_id)
+    if isinstance(error, HTTPException):
+        return _http(error, request_id)
+    logger.error("a request failed", exc_info=error, extra={"request_id": request_id})
+    detail = "the service failed; its log has the reason under this request_id"
+    return _answer(500, "internal", detail, (), {}, request_id)
+
+
 def install(app: Flask) -> None:
-    for kind in TABLE:
-        app.register_error_handler(kind, _from_table)
-    app.register_error_handler(RefusedError, _refused)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+    """Lets the application answer every error as a problem."""
+    app.register_error_handler(Exception, _handle)
 
 
 def problem(
     status: int, name: str, detail: str, *, errors: tuple[Fault, ...] = (), headers: dict[str, str] | None = None
 ) -> Response:
-    body = Problem(
-        type=f"urn:mlops:problem:{name}",
+    """A problem as Flask's response."""
+    return _response(_answer(status, name, detail, errors, headers or {}, g.get("request_id")))
+
+
+def _handle(error: Exception) -> Response | HTTPException:
+    if isinstance(error, HTTPException) and (error.code or 500) < 400:
+        return error
+    g.error = error
+    return _response(answer_to(error, g.get("request_id")))
+
+
+def _response(answer: Answer) -> Response:
+    g.problem = answer.problem.name
+    return Response(msgspec.json.encode(answer.problem), answer.status, answer.headers, content_type=PROBLEM_TYPE)
+
+
+def _answer(
+    status: int, name: str, detail: str, faults: tuple[Fault, ...], headers: dict[str, str], request_id: str | None
+) -> Answer:
+    shown = Problem(
+        type=TYPE_PREFIX + name,
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        errors=errors or UNSET,
-        request_id=g.get("request_id", UNSET),
+        errors=faults or UNSET,
+        request_id=request_id or UNSET,
     )
-    return Response(msgspec.json.encode(body), status, headers, content_type=PROBLEM_TYPE)
+    return Answer(problem=shown, headers=headers)
 
 
-def _from_table(error: Exception) -> Response:
-    entry = TABLE[type(error)]
-    if entry.status >= 500 and entry.detail is not None:
-        logger.error("%s", error)
-    headers = {"Retry-After": str(entry.retry_after)} if entry.retry_after else None
-    errors = error.faults if isinstance(error, InvalidRowsError) else ()
-    return problem(entry.status, entry.name, entry.detail or str(error), errors=errors, headers=headers)
-
-
-def _refused(error: RefusedError) -> Response:
-    return problem(error.status, error.name, str(error))
-
-
-def _http(error: HTTPException) -> Any:
-    """Flask's own: no route, wrong method, a client that went away."""
+def _http(error: HTTPException, request_id: str | None) -> Answer:
+    """Werkzeug's own: no route, wrong method, a client that went away."""
     status = error.code or 500
-    if status < 400:
-        return error
     allow = error.get_response().headers.get("Allow")
-    phrase = HTTPStatus(status).phrase
+    name = HTTPStatus(status).phrase.lower().replace(" ", "-")
     detail = HTTP_DETAILS.get(status, "the request cannot be answered")
-    return problem(status, phrase.lower().replace(" ", "-"), detail, headers={"Allow": allow} if allow else None)
-
-
-def _unexpected(error: Exception) -> Response:
-    logger.error("a request failed", exc_info=error)
-    return problem(500, "internal", "the service failed; its log has the reason under this request_id")
+    return _answer(status, name, detail, (), {"Allow": allow} if allow else {}, request_id)

@@ -7,7 +7,7 @@ comes here only after that pass has failed; a test holds the two together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,9 @@ MAX_FAULTS = 20
 #: A client's own field names stand in paths; longer ones are cut.
 MAX_NAME = 120
 ABSENT = "absent"
+REQUIRED, UNKNOWN, TARGET = "required field", "unknown field", "the target is not sent"
+#: The rules by the short names under which refusals are counted.
+_RULE_NAMES = {REQUIRED: "absent", UNKNOWN: "unknown", TARGET: "target"}
 
 
 class Fault(Struct, frozen=True):
@@ -41,6 +44,25 @@ def collect_faults(schema: Schema, document: Any) -> list[Fault]:
         return [Fault("$", "expected at least one row", "array")]
     faults = (fault for index, row in enumerate(document) for fault in _row_faults(schema, row, f"$[{index}]"))
     return list(islice(faults, MAX_FAULTS))
+
+
+def field_of(fault: Fault, known: Collection[str]) -> str | None:
+    """The field that a fault is about, when it is one of `known`; never a name that only the client knows."""
+    _, _, name = fault.path.removeprefix("$").rpartition(".")
+    if name in known:
+        return name
+    quoted = fault.path.find('["')
+    if quoted >= 0:
+        try:
+            name = msgspec.json.decode(fault.path[quoted + 1 : -1], type=str)
+        except ValueError:
+            return None
+    return name if name in known else None
+
+
+def rule_name(fault: Fault) -> str:
+    """`absent`, `unknown`, `target`, `null` or `type`."""
+    return _RULE_NAMES.get(fault.rule) or ("null" if fault.got == "null" else "type")
 
 
 def is_datetime(text: str) -> bool:
@@ -77,13 +99,13 @@ def _row_faults(schema: Schema, row: Any, path: str) -> Iterator[Fault]:
         return
     for feature in schema.features:
         if feature.name not in row:
-            yield Fault(child(path, feature.name), "required field", ABSENT)
+            yield Fault(child(path, feature.name), REQUIRED, ABSENT)
         elif not _is_valid(feature, row[feature.name]):
             yield Fault(child(path, feature.name), expected(feature), json_type(row[feature.name]))
     known = {*schema.feature_names, *(ignored.name for ignored in schema.ignored)} - {schema.target}
     for name in row:
         if name not in known:
-            rule = "the target is not sent" if name == schema.target else "unknown field"
+            rule = TARGET if name == schema.target else UNKNOWN
             yield Fault(child(path, name), rule, json_type(row[name]))
 
 

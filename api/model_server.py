@@ -11,18 +11,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
-from api.row_decoder import Row, RowDecoder
+from api.records import Record, RecordReader
+from api.row_decoder import RowDecoder
 from api.row_warnings import RowWarning, WarningRules
 from models.bundle import BundleError, read_bundle
-from models.raw_rows import raw_columns
-from models.runtime import ModelRuntime
+from models.raw_rows import raw_column
+from models.row_packing import RowPacker
+from models.runtime import ModelRuntime, SingleRun
 from models.schema import ClassLabel, Feature, Schema
 from models.serving_plan import PlannedBundle
 from monitoring.ids import IdSource
@@ -49,8 +51,17 @@ class Reply(Struct, frozen=True, kw_only=True):
     warnings: list[RowWarning] | UnsetType = UNSET
 
 
+class Scores(Struct, frozen=True, gc=False):
+    """What a model says of some rows: `winners` are positions among the classes, `top` their probabilities."""
+
+    probability: list[list[float]]
+    winners: list[int]
+    top: list[float]
+    warnings: list[RowWarning]
+
+
 class ServedModel:
-    """One model version with all that answering needs, made at load. Immutable and safe to share between threads."""
+    """One model version with all that answering needs, made at load. Safe to share between threads."""
 
     def __init__(self, version: str, runtime: ModelRuntime, max_rows: int) -> None:
         self.version = version
@@ -58,13 +69,40 @@ class ServedModel:
         self.manifest_sha256 = runtime.manifest_sha256
         self.schema = runtime.schema
         self.decoder = RowDecoder(runtime.schema, max_rows)
-        self.warnings = WarningRules(runtime.schema)
         self.info: bytes = msgspec.json.encode(_info(version, runtime))
         self._runtime = runtime
+        self._rules = WarningRules(runtime.schema)
+        self._packer = RowPacker(runtime.schema)
+        self._reader = RecordReader(runtime.schema, self._packer.feature_of_cell)
+        # As many as there have been threads at once: each is taken out while it is in use.
+        self._singles: list[SingleRun] = [runtime.single()]
 
-    def probabilities(self, rows: Sequence[Row]) -> np.ndarray[Any, Any]:
-        """Class probabilities, (rows, classes)."""
-        return self._runtime.probabilities(self._runtime.encoder.encode(raw_columns(self.schema, rows)))
+    def score(self, records: Sequence[Record]) -> Scores:
+        """Answers validated rows."""
+        if len(records) == 1:
+            probability = self._of_ordinary(records[0])
+            if probability is not None:
+                top = max(probability)
+                return Scores([probability], [probability.index(top)], [top], [])
+        return self._of_any(records)
+
+    def _of_ordinary(self, record: Record) -> list[float] | None:
+        """The short way for one row that holds nothing to warn of; None when it is not such a one."""
+        try:
+            single = self._singles.pop()
+        except IndexError:
+            single = self._runtime.single()
+        try:
+            return single.run() if self._packer.pack_into(single.row, self._reader.cells(record)) else None
+        finally:
+            self._singles.append(single)
+
+    def _of_any(self, records: Sequence[Record]) -> Scores:
+        columns = self._reader.columns(records)
+        raw = [raw_column(feature, values) for feature, values in zip(self.schema.features, columns, strict=True)]
+        answers = self._runtime.probabilities(self._runtime.encoder.encode(raw))
+        winners, top = answers.argmax(axis=1).tolist(), answers.max(axis=1).tolist()
+        return Scores(answers.tolist(), winners, top, self._rules.of(raw))
 
 
 class ModelServer:
@@ -104,28 +142,27 @@ class ModelServer:
         """Answers a JSON body; raises `NoModelError`, `RequestError` or `LogError`."""
         started = time.perf_counter()
         model = self.current()
-        return self.answer(model, model.decoder.decode(body), request_id, started)
+        return self.answer(model, model.decoder.records(body), request_id, started)
 
-    def answer(self, model: ServedModel, rows: Sequence[Row], request_id: str, started: float) -> Reply:
+    def answer(self, model: ServedModel, rows: Sequence[Record], request_id: str, started: float) -> Reply:
         """Answers validated rows with `model`; `started` is the request's start by `time.perf_counter`.
 
         When this returns, each row's line is whole in the log. Raises `LogError` otherwise.
         """
-        probability = model.probabilities(rows)
+        scores = model.score(rows)
         classes = model.schema.classes
-        warnings = model.warnings.of(rows)
         reply = Reply(
-            prediction=[classes[index] for index in probability.argmax(axis=1).tolist()],
-            probability=probability.tolist(),
+            prediction=[classes[index] for index in scores.winners],
+            probability=scores.probability,
             classes=classes,
             prediction_id=self._ids.take(len(rows)),
             model_name=model.name,
             model_version=model.version,
             timestamp=self._clock(),
-            warnings=warnings or UNSET,
+            warnings=scores.warnings or UNSET,
         )
         latency = round((time.perf_counter() - started) * 1000.0, 3)
-        self._log.append(_lines(reply, rows, warnings, request_id, latency))
+        self._log.append(_lines(reply, rows, scores, request_id, latency))
         return reply
 
 
@@ -139,26 +176,29 @@ def load_model(registry: Path, planned: PlannedBundle, max_rows: int) -> ServedM
 
 
 def _lines(
-    reply: Reply, rows: Sequence[Row], warnings: Sequence[RowWarning], request_id: str, latency_ms: float
+    reply: Reply, rows: Sequence[Any], scores: Scores, request_id: str, latency_ms: float
 ) -> list[PredictionLine]:
-    noted: list[list[LoggedWarning]] = [[] for _ in rows]
-    for warning in warnings:
-        noted[warning.row].append(LoggedWarning(warning.field, warning.code))
-    return [
-        PredictionLine(
-            prediction_id=reply.prediction_id[index],
-            timestamp=reply.timestamp,
-            request_id=request_id,
-            model_version=reply.model_version,
-            input_data=row,
-            prediction=reply.prediction[index],
-            probability=reply.probability[index],
-            max_probability=max(reply.probability[index]),
-            latency_ms=latency_ms,
-            warnings=noted[index],
+    noted: list[list[LoggedWarning]] = []
+    if scores.warnings:
+        noted = [[] for _ in rows]
+        for warning in scores.warnings:
+            noted[warning.row].append(LoggedWarning(warning.field, warning.code))
+    return list(
+        map(
+            PredictionLine,  # its fields in their order
+            reply.prediction_id,
+            repeat(reply.timestamp),
+            repeat(request_id),
+            repeat(reply.model_version),
+            rows,
+            reply.prediction,
+            reply.probability,
+            scores.top,
+            repeat(latency_ms),
+            *(repeat(absent) for absent in (None, None, None, False)),  # experiment, arm, unit, fallback
+            noted or repeat([]),
         )
-        for index, row in enumerate(rows)
-    ]
+    )
 
 
 def _info(version: str, runtime: ModelRuntime) -> dict[str, Any]:

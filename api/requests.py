@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import IO
 
 from flask import Request
+from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
 from api.errors import RefusedError
 from monitoring.ids import uuid7
 
-LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+JSON_TYPE = "application/json"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", re.IGNORECASE)
 _CHUNK = 1 << 16
 #: A body that is refused is still read up to this size, else the client sees a reset connection and not the reply.
 _MOST_DISCARDED = 64 * 2**20
 
 
-def request_id_of(request: Request) -> str:
+def request_id_from(given: str) -> str:
     """The client's `X-Request-ID` when it is one that a log can carry, else a new one."""
-    given = request.headers.get("X-Request-ID", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid7()
 
 
-def refuse_foreign_host(request: Request) -> None:
-    """Without keys the server answers to this machine's names alone: a web page that rebinds its name gets nothing."""
-    found = _HOST.fullmatch(request.environ.get("HTTP_HOST", ""))
-    if found is None or found[1].lower() not in LOCAL_NAMES:
-        raise RefusedError(403, "foreign-host", "without keys the server answers to localhost and 127.0.0.1 alone")
+@lru_cache(maxsize=64)
+def is_json_type(content_type: str) -> bool:
+    """Whether a Content-Type header says JSON in UTF-8."""
+    mimetype, parameters = parse_options_header(content_type)
+    return mimetype.lower() == JSON_TYPE and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
 
 
 def json_body(request: Request, limit: int) -> bytes:
     """The body of a JSON request; raises `RefusedError` when it is of another type or over `limit` bytes."""
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
+    if not is_json_type(request.headers.get("Content-Type", "")):
         raise RefusedError(415, "not-json-type", "send Content-Type: application/json, in UTF-8")
+    return plain_body(request, limit)
+
+
+def plain_body(request: Request, limit: int) -> bytes:
+    """The body of a request, of whatever type; raises `RefusedError` when it is compressed or over `limit` bytes."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RefusedError(415, "content-encoding", "send the body without a Content-Encoding")
     too_large = RefusedError(413, "too-many-bytes", f"a request body may hold up to {limit} bytes")

@@ -16,10 +16,10 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from api.faults import MAX_NAME, Fault, collect_faults, has_integer_levels, is_datetime
+from api.records import Record, Row, attributes_getter, field_name, forget, row_of
 from models.schema import Feature, Schema
 
-#: A feature's value by its name, in the schema's order, and nothing else.
-Row = dict[str, Any]
+__all__ = ["InvalidRowsError", "NotJsonError", "RequestError", "Row", "RowDecoder", "TooManyRowsError"]
 
 #: Up to this size all faults of a body are collected, which decodes it without a schema: `{}` a few million times over
 #: would take a hundred times its own memory.
@@ -55,40 +55,62 @@ class RowDecoder:
         self._schema = schema
         self._max_rows = max_rows
         self._names = schema.feature_names
-        self._dates = tuple(feature.name for feature in schema.features if feature.kind == "datetime")
+        dates = [field_name(index) for index, feature in enumerate(schema.features) if feature.kind == "datetime"]
+        self._dates_of = attributes_getter(dates) if dates else None
+        self._forgotten = [_ignored_name(index) for index, _ in enumerate(_ignored(schema))]
         self._whole = tuple(feature.name for feature in schema.features if feature.kind == "numeric")
         self._strict = _struct_decoder(schema)
         # Numbers that overflow a float become infinite here, so that they are named as faults like any other.
         self._plain = msgspec.json.Decoder(float_hook=float)
 
-    def decode(self, body: bytes) -> list[Row]:
+    def records(self, body: bytes) -> Sequence[Record]:
         """The rows of one object or a list of objects; of a repeated key the last one counts. Raises `RequestError`."""
-        rows = self._decode_plainly(body) if self._strict is None else self._decode_strictly(body, self._strict)
-        if len(rows) > self._max_rows:
+        strict = self._strict
+        records = self._decode_plainly(body) if strict is None else self._decode_strictly(body, strict)
+        if len(records) > self._max_rows:
             raise TooManyRowsError(self._max_rows)
-        return rows
+        return records
 
-    def _decode_strictly(self, body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Row]:
+    def decode(self, body: bytes) -> list[Row]:
+        """The same, as dictionaries."""
+        return [row_of(self._names, record) for record in self.records(body)]
+
+    def document(self, body: bytes) -> Any:
+        """The JSON of a body whose rows stand in an envelope, for `validate`. Raises `RequestError`."""
+        return self._document(body)
+
+    def validate(self, items: Sequence[Any]) -> list[Row]:
+        """The rows of a list of objects that has been decoded already, by the same rules. Raises `RequestError`."""
+        if len(items) > self._max_rows:
+            raise TooManyRowsError(self._max_rows)
+        if faults := collect_faults(self._schema, items):
+            raise InvalidRowsError(faults)
+        return self._rows(items)
+
+    def _decode_strictly(self, body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Struct]:
         try:
             decoded = decoder.decode(body)
         except (msgspec.ValidationError, RecursionError) as error:
             raise self._refusal(body, error) from None
         except ValueError as error:
             raise _not_json(error) from None
-        items = decoded if isinstance(decoded, list) else [decoded]
-        names = self._names
-        # The features come first in the struct, so that zip leaves out what is ignored.
-        rows = [dict(zip(names, msgspec.structs.astuple(item), strict=False)) for item in items]
-        if not rows or not all(_dates_are_valid(row, self._dates) for row in rows):
+        structs = decoded if isinstance(decoded, list) else [decoded]
+        dates = self._dates_of
+        if not structs or (dates is not None and not all(_are_dates(dates(struct)) for struct in structs)):
             raise self._refusal(body, None)
-        return rows
+        if self._forgotten:
+            forget(self._forgotten, structs)
+        return structs
 
     def _decode_plainly(self, body: bytes) -> list[Row]:
         """The same for schemas with a name that no struct field can carry: checked in Python, slower."""
         document = self._document(body)
         if faults := collect_faults(self._schema, document):
             raise self._refused(document, faults)
-        rows = [{name: item[name] for name in self._names} for item in _items(document)]
+        return self._rows(_items(document))
+
+    def _rows(self, items: Sequence[dict[str, Any]]) -> list[Row]:
+        rows = [{name: item[name] for name in self._names} for item in items]
         for row in rows:
             row.update({name: float(row[name]) for name in self._whole if row[name] is not None})
         return rows
@@ -125,9 +147,10 @@ class RowDecoder:
 
 def _struct_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:
     """None when a name holds a quote, a backslash or a control character: msgspec cannot give it to a field."""
-    ignored = [column.name for column in schema.ignored if column.name != schema.target]
-    fields: list[Any] = [(f"f{i}", _value_type(feature)) for i, feature in enumerate(schema.features)]
-    fields += [(f"x{i}", Raw | UnsetType, UNSET) for i in range(len(ignored))]
+    ignored = _ignored(schema)
+    # In this order: who reads a struct's values takes the features from the front.
+    fields: list[Any] = [(field_name(i), _value_type(feature)) for i, feature in enumerate(schema.features)]
+    fields += [(_ignored_name(i), Raw | UnsetType, UNSET) for i in range(len(ignored))]
     names = dict(zip((name for name, *_ in fields), [*schema.feature_names, *ignored], strict=True))
     try:
         row: type[Struct] = msgspec.defstruct(
@@ -144,8 +167,16 @@ def _value_type(feature: Feature) -> Any:
     return kind if feature.required else kind | None
 
 
-def _dates_are_valid(row: Row, names: tuple[str, ...]) -> bool:
-    return all(row[name] is None or is_datetime(row[name]) for name in names)
+def _ignored(schema: Schema) -> list[str]:
+    return [column.name for column in schema.ignored if column.name != schema.target]
+
+
+def _ignored_name(position: int) -> str:
+    return f"x{position}"
+
+
+def _are_dates(values: Sequence[Any]) -> bool:
+    return all(value is None or is_datetime(value) for value in values)
 
 
 def _items(document: Any) -> list[dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 from msgspec import Struct
 
-from api.row_decoder import Row
+from models.encoding import RawColumn
 from models.schema import Feature, Schema
 
 Code = Literal["missing", "unseen_category", "out_of_range"]
@@ -28,30 +29,47 @@ class WarningRules:
     """
 
     def __init__(self, schema: Schema) -> None:
-        self._levels = [(f.name, frozenset(f.categories)) for f in schema.features if f.kind == "categorical"]
-        self._ranges = [(f.name, *_range(f)) for f in schema.features if f.kind == "numeric"]
-        self._others = [f.name for f in schema.features if f.kind in ("boolean", "datetime")]
+        rules = [_Rule(feature) for feature in schema.features]
+        # Numbers first, then levels, then the others: the order of a row's warnings.
+        order = {"numeric": 0, "categorical": 1}
+        ranks = sorted(range(len(rules)), key=lambda position: order.get(rules[position].kind, 2))
+        self._rules = [(position, rules[position]) for position in ranks]
 
-    def of(self, rows: Sequence[Row]) -> list[RowWarning]:
-        return [RowWarning(index, name, code) for index, row in enumerate(rows) for name, code in self._of_row(row)]
+    def of(self, raw: Sequence[RawColumn]) -> list[RowWarning]:
+        """The warnings of raw columns in the schema's order, by row."""
+        found = [
+            (row, rank, RowWarning(row, rule.name, code))
+            for rank, (position, rule) in enumerate(self._rules)
+            for row, code in rule.of(raw[position])
+        ]
+        found.sort(key=lambda entry: entry[:2])
+        return [warning for _, _, warning in found]
 
-    def _of_row(self, row: dict[str, Any]) -> Iterator[tuple[str, Code]]:
-        for name, low, high in self._ranges:
-            value = row[name]
+
+class _Rule:
+    """The rule for one feature: a whole column without anything to warn of is passed at a glance."""
+
+    def __init__(self, feature: Feature) -> None:
+        self.name = feature.name
+        self.kind = feature.kind
+        self._levels = frozenset(feature.categories)
+        ranged = feature.kind == "numeric" and feature.range is not None
+        self._low, self._high = feature.range if ranged and feature.range else (-np.inf, np.inf)
+
+    def of(self, values: RawColumn) -> Iterator[tuple[int, Code]]:
+        if self.kind == "categorical":
+            if not self._levels.issuperset(values):
+                yield from self._of_levels(values)
+            return
+        numbers = np.asarray(values, dtype=np.float64)
+        # A gap is NaN, and so are then the minimum and the comparison false.
+        if not (numbers.min() >= self._low and numbers.max() <= self._high):
+            for row in np.flatnonzero(~((numbers >= self._low) & (numbers <= self._high))).tolist():
+                yield row, "missing" if np.isnan(numbers[row]) else "out_of_range"
+
+    def _of_levels(self, values: RawColumn) -> Iterator[tuple[int, Code]]:
+        for row, value in enumerate(values):
             if value is None:
-                yield name, "missing"
-            elif not low <= value <= high:
-                yield name, "out_of_range"
-        for name, levels in self._levels:
-            value = row[name]
-            if value is None:
-                yield name, "missing"
-            elif value not in levels:
-                yield name, "unseen_category"
-        for name in self._others:
-            if row[name] is None:
-                yield name, "missing"
-
-
-def _range(feature: Feature) -> tuple[float, float]:
-    return feature.range or (float("-inf"), float("inf"))
+                yield row, "missing"
+            elif value not in self._levels:
+                yield row, "unseen_category"

@@ -109,9 +109,11 @@ def print_version(detail: VersionDetail) -> None:
         ("run", info.run_id or "–"),
         ("MLflow run", info.mlflow_run_id or "–"),
         ("bundle", bundle),
-        *((name, figure(value)) for name, value in sorted(info.metrics.items())),
     ]
     show_table(rows)
+    names = sorted({name.partition("_")[2] for name in info.metrics if name.startswith(("train_", "test_"))})
+    figures = [[figure(info.metrics.get(f"{side}_{name}")) for side in ("train", "test")] for name in names]
+    show_table([(name, *row) for name, row in zip(names, figures, strict=True)], ("", " train", "  test"), right=(1,))
     if detail.promotions:
         click.echo()
         print_history(detail.promotions)
@@ -124,9 +126,10 @@ def print_comparison(comparison: Comparison) -> None:
     rows = [
         (name, figure(before), figure(after), "–" if difference is None else f"{difference:+.4f}")
         for name, (before, after, difference) in comparison.metrics.items()
+        if not name.startswith("train_")
     ]
     show_table(rows, ("metric", f"version {one.version}", f"version {two.version}", "difference"), right=(1, 2))
-    say("each version's figures are those of its own training and test part")
+    say("each version's figures are those of its own test part")
 
 
 def print_promotion(move: Promotion) -> None:

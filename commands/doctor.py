@@ -30,6 +30,7 @@ from models.serving_plan import PlanError, read_plan
 from pipeline.health import server_address
 
 LOW_DISK_BYTES = 1_000_000_000
+SERVER_SECONDS = 2.0
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -216,7 +217,7 @@ def _serving(_settings: Settings) -> Iterator[Finding]:
 def _server(settings: Settings) -> Iterator[Finding]:
     url = server_address(settings)
     try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=2):  # noqa: S310 - our own address
+        with urllib.request.urlopen(f"{url}/ready", timeout=SERVER_SECONDS):  # noqa: S310 - our own address
             yield _ok("server", f"{url} is ready")
     except urllib.error.HTTPError as error:
         yield Finding(

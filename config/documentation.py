@@ -143,6 +143,8 @@ def _range(described: inspect.Type) -> str:
         least = f" of at least {described.min_length} out" if described.min_length else ""
         return f"a list{least} of {_range(described.item_type).removeprefix('one of ')}"
     if isinstance(described, inspect.DictType):
+        if isinstance(described.key_type, inspect.StrType):
+            return f"to each name {_range(described.value_type)}"
         return f"keys out of {_range(described.key_type).removeprefix('one of ')}"
     return _kind(described)
 

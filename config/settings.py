@@ -148,13 +148,19 @@ class DeploymentSettings(Section, frozen=True):
     sync_interval: Seconds = 3.0
     max_prediction_batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     max_request_bytes: Annotated[int, Meta(ge=1024, le=2**30)] = 16 * 2**20
+    max_concurrent_requests: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    requests_per_second: Annotated[float, Meta(gt=0.0, le=1_000_000.0)] | None = None
     #: Answer on any address and host name although no key is set.
     open_without_keys: bool = False
 
 
 class LoggingSettings(Section, frozen=True):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    access: Literal["off", "errors", "all"] = "errors"
     fsync: bool = False
+    fields: dict[str, Literal["keep", "hash", "drop"]] = field(default_factory=dict)
+    when_full: Literal["refuse", "serve"] = "refuse"
+    retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
 
 
 class StoreSettings(Section, frozen=True):
@@ -291,7 +297,7 @@ def _annotation(path: list[str]) -> Any:
 
 
 # Variables of the product that are no settings of this tree.
-ENVIRONMENT_NAMES = frozenset({"HOME", "CONFIG", "SOAK", "TEST_DATA", "TEST_POSTGRES"})
+ENVIRONMENT_NAMES = frozenset({"HOME", "CONFIG", "SOAK", "TEST_DATA", "TEST_POSTGRES", "LOG_HASH_KEY"})
 
 
 def _is_scalar(section: str) -> bool:

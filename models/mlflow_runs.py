@@ -31,7 +31,7 @@ KNOWN_TYPES = (
     "models.frame.TableEncoder",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.model_selection._split.KFold",
     "sklearn.tree._tree.Tree",
 )
 _PARENT_TAG = "mlflow.parentRunId"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable
 
 _RANDOM_BITS = 74
 _STEP_BITS = 32
+_STEP_MASK = (1 << _STEP_BITS) - 1
+_LOW_BITS = 62
+_LOW_MASK = (1 << _LOW_BITS) - 1
+_VARIANT = 2 << _LOW_BITS
+_DRAWN_BYTES = 4096
 
 
 class IdSource:
@@ -32,12 +39,20 @@ class IdSource:
         if self._process != os.getpid():
             self._forget()
         with self._lock:
-            return [_text(*self._next()) for _ in range(count)]
+            first = self._next()
+            if count == 1:
+                return [_text(*first)]
+            steps = self._steps(count - 1)
+            if first[1] & _LOW_MASK <= _LOW_MASK - count * (_STEP_MASK + 1):
+                self._random += sum(steps)
+                return _texts(first, steps)
+            return [_text(*first), *(_text(*self._next()) for _ in steps)]  # a carry within the run: one by one
 
     def _forget(self) -> None:
         self._lock = threading.Lock()  # the parent's may have been held at the fork
         self._moment, self._random = 0, 0
         self._process = os.getpid()
+        self._drawn, self._used = b"", 0
 
     def _next(self) -> tuple[int, int]:
         now = self._milliseconds()
@@ -51,14 +66,31 @@ class IdSource:
         return self._moment, self._random
 
     def _bits(self, count: int) -> int:
-        return int.from_bytes(self._random_bytes((count + 7) // 8), "big") & ((1 << count) - 1)
+        """That many random bits, from a block that is drawn ahead: a system call an identifier would cost more."""
+        size, start = (count + 7) // 8, self._used
+        if start + size > len(self._drawn):
+            self._drawn, start = self._random_bytes(_DRAWN_BYTES), 0
+        self._used = start + size
+        return int.from_bytes(self._drawn[start : self._used], "big") & ((1 << count) - 1)
+
+    def _steps(self, count: int) -> list[int]:
+        drawn = struct.unpack(f"={count}I", self._random_bytes(4 * count))
+        return [1 + step for step in drawn]
 
 
 def _text(moment: int, random: int) -> str:
     """48 bits of time, version 7, 12 random bits, the variant, 62 random bits."""
-    high, low = random >> 62, random & ((1 << 62) - 1)
+    high, low = random >> _LOW_BITS, random & _LOW_MASK
     digits = f"{moment << 80 | 7 << 76 | high << 64 | 2 << 62 | low:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _texts(first: tuple[int, int], steps: list[int]) -> list[str]:
+    """The first identifier and one after each step; only the low bits differ."""
+    head = _text(*first)[:19]
+    lows = itertools.accumulate(steps, initial=_VARIANT | first[1] & _LOW_MASK)
+    tails = map("%016x".__mod__, lows)
+    return [f"{head}{tail[:4]}-{tail[4:]}" for tail in tails]
 
 
 _SHARED = IdSource()

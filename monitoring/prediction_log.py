@@ -35,8 +35,11 @@ class LoggedWarning(Struct, frozen=True):
     code: str
 
 
-class PredictionLine(Struct, frozen=True, kw_only=True):
-    """One predicted row. `latency_ms` is that of the whole request, up to the write of its lines."""
+class PredictionLine(Struct, frozen=True, gc=False):
+    """One predicted row. `latency_ms` is that of the whole request, up to the write of its lines.
+
+    A writer may give `input_data` as any struct that encodes as such an object.
+    """
 
     prediction_id: str
     timestamp: datetime
@@ -66,14 +69,18 @@ class DailyLog:
         self._fsync = fsync
         self._lock = threading.Lock()
         self._day = ""
+        self._days = _Days()
         self._descriptor = -1
 
     def append(self, lines: Sequence[bytes], moment: datetime) -> None:
         """Writes all lines at once to the file of `moment`'s day; raises `LogError` unless every byte was taken."""
-        block = b"\n" + b"\n".join(lines) + b"\n"
+        self.write(b"\n" + b"\n".join(lines) + b"\n", moment)
+
+    def write(self, block: bytes, moment: datetime) -> None:
+        """`append` of lines that are one block already; it begins and ends with a newline."""
         with self._lock:
             try:
-                descriptor = self._open(day_of(moment))
+                descriptor = self._open(self._days.of(moment))
                 written = os.write(descriptor, block)
                 if self._fsync:
                     os.fsync(descriptor)
@@ -102,6 +109,21 @@ class DailyLog:
             os.close(descriptor)
 
 
+class _Days:
+    """`day_of`, which takes a microsecond, remembered for the day at hand."""
+
+    def __init__(self) -> None:
+        self._ordinal, self._day = 0, ""
+
+    def of(self, moment: datetime) -> str:
+        if moment.tzinfo is not UTC:
+            return day_of(moment)
+        ordinal = moment.toordinal()
+        if ordinal != self._ordinal:
+            self._ordinal, self._day = ordinal, day_of(moment)
+        return self._day
+
+
 class PredictionLog:
     """The writer of prediction lines."""
 
@@ -111,7 +133,7 @@ class PredictionLog:
 
     def append(self, lines: Sequence[PredictionLine]) -> None:
         """Writes the lines of one request, which share a timestamp; raises `LogError`."""
-        self._log.append([self._encoder.encode(line) for line in lines], lines[0].timestamp)
+        self._log.write(b"\n" + self._encoder.encode_lines(lines), lines[0].timestamp)
 
     def close(self) -> None:
         self._log.close()

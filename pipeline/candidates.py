@@ -16,7 +16,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
 
@@ -238,5 +238,6 @@ def _one_hot(candidate: Candidate, levels: list[int]) -> OneHotEncoder:
 
 
 def _target(candidate: Candidate, seed: int) -> Any:
-    encoder = TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=seed))
+    # Not stratified: that refuses classes that are all rarer than its folds.
+    encoder = TargetEncoder(cv=KFold(5, shuffle=True, random_state=seed))
     return Pipeline([("encode", encoder), ("scale", StandardScaler())]) if candidate.scales else encoder

@@ -100,7 +100,7 @@ class Rules:
 
 
 def listed(names: Collection[str], limit: int = 12) -> str:
-    shown = ", ".join(f"'{name}'" for name in list(names)[:limit])
+    shown = ", ".join(f"'{' '.join(name.split())}'" for name in list(names)[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 

@@ -65,4 +65,4 @@ class AtMoments:
         day = now.astimezone().date() + timedelta(days=days)
         if name not in ("daily", WEEKDAYS[day.weekday()]):
             return None
-        return datetime.combine(day, time.fromisoformat(clock)).astimezone(UTC)
+        return datetime.fromtimestamp(datetime.combine(day, time.fromisoformat(clock)).timestamp(), UTC)

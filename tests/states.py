@@ -100,5 +100,3 @@ def environment_of(home: Path, **variables: str) -> dict[str, str]:
     """For a process that works on a state root."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
     return kept | {"MLOPS_HOME": str(home), "PYTHONUNBUFFERED": "1"} | variables
-
-

@@ -147,3 +147,126 @@ def test_any_table_ends_in_a_served_model_or_in_one_sentence(
     if isinstance(outcome, RunOutcome):
         assert outcome.status == "succeeded"
         assert load(home, outcome.model_version)  # which answers the stored rows as scikit-learn did
+
+
+# Tables of kinds that are known to be hard
+
+
+def learnable(rows: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.random.Generator]:
+    """One feature, and a target that follows it, in the last column."""
+    generator = np.random.default_rng(seed)
+    signal = generator.normal(size=rows)
+    labels = np.where(signal + generator.normal(size=rows) > 0, "ja", "nein")
+    return pd.DataFrame({"signal": signal, "target": labels}), generator
+
+
+def reasons(home: Path, outcome: RunOutcome) -> dict[str, str]:
+    return {column.name: column.reason for column in bundle_in(home, outcome.model_version).schema.ignored}
+
+
+def test_400_columns_go_through(home: Path) -> None:
+    table, generator = learnable()
+    more = pd.DataFrame(generator.normal(size=(400, 400)), columns=[f"c{number}" for number in range(400)])
+    table = pd.concat([more, table], axis=1)
+    outcome = assert_served(home, run_on(home, table), table)
+    assert len(bundle_in(home, outcome.model_version).schema.features) == 401
+
+
+def test_26_classes_go_through(home: Path) -> None:
+    table, _ = learnable(rows=2000)
+    letters = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    table["target"] = letters[np.clip(np.round(table["signal"] * 4 + 13), 0, 25).astype(int)]
+    table = table.groupby("target").filter(lambda group: len(group) > 12)
+    outcome = assert_served(home, run_on(home, table), table)
+    assert len(bundle_in(home, outcome.model_version).schema.classes) == table["target"].nunique() > 12
+
+
+def test_one_positive_in_130_goes_through(home: Path) -> None:
+    table, _ = learnable(rows=2600)
+    rare = np.zeros(2600, dtype=int)
+    rare[table["signal"].nlargest(20).index] = 1
+    outcome = assert_served(home, run_on(home, table.assign(target=rare)), table)
+    assert outcome.metrics["test_pr_auc"] is not None
+
+
+def test_names_and_values_beyond_ascii_go_through(home: Path) -> None:
+    table, generator = learnable()
+    table.insert(0, "Größe „x“ 日本", generator.choice(["Åbo", "Łódź", "São Paulo", "😀"], 400))
+    table["target"] = table["target"].map({"ja": "はい", "nein": "いいえ"})
+    outcome = assert_served(home, run_on(home, table), table)
+    assert bundle_in(home, outcome.model_version).schema.classes == ("いいえ", "はい")
+
+
+def test_truth_values_and_dates_stay_what_they_are(home: Path) -> None:
+    table, generator = learnable()
+    table["member"] = generator.random(400) < 0.5
+    table["since"] = (pd.Timestamp("2024-01-01") + pd.to_timedelta(generator.integers(0, 900, 400), unit="D")).astype(
+        str
+    )
+    table["until"] = np.where(generator.random(400) < 0.3, "9999-12-31", table["since"])
+    outcome = assert_served(home, run_on(home, table), table)
+    schema = bundle_in(home, outcome.model_version).schema
+    kinds = {feature.name: feature.kind for feature in schema.features}
+    assert kinds == {"signal": "numeric", "member": "boolean", "since": "datetime", "until": "datetime"}
+
+
+def test_ids_constants_and_text_are_left_out_with_the_reason(home: Path) -> None:
+    table, generator = learnable()
+    table["customer"] = [f"C{number:06d}" for number in range(400)]
+    table["currency"] = "EUR"
+    words = generator.choice(["the", "old", "heating", "broke", "again", "today", "why"], (400, 8))
+    table["remark"] = [" ".join(row) for row in words]
+    outcome = assert_served(home, run_on(home, table), table)
+    assert set(reasons(home, outcome)) == {"customer", "currency", "remark"}
+
+
+def test_a_leak_is_suspected_by_name(home: Path) -> None:
+    table, _ = learnable()
+    table["decision"] = table["target"].map({"ja": 1.5, "nein": 7.5})
+    outcome = assert_served(home, run_on(home, table), table)
+    report = json.loads(Path(outcome.quality_report).read_text())
+    assert [leak["column"] for leak in report["suspected_leaks"]] == ["decision"]
+    assert report["level"] == "warn"
+
+
+def test_a_column_of_thousands_of_levels_stays_narrow(home: Path) -> None:
+    table, generator = learnable(rows=3000)
+    table["shop"] = [f"shop {number}" for number in generator.integers(0, 900, 3000)]
+    outcome = assert_served(home, run_on(home, table), table)
+    [shop] = [f for f in bundle_in(home, outcome.model_version).schema.features if f.name == "shop"]
+    assert (shop.kind, shop.encoding) == ("categorical", "target")
+
+
+def test_infinite_and_enormous_numbers_go_through(home: Path) -> None:
+    table, generator = learnable()
+    table["big"] = generator.choice([1e300, -1e300, 1.0, 2.0], 400)
+    table["open"] = generator.choice([np.inf, -np.inf, 0.5, 1.5, 2.5], 400)
+    assert isinstance(run_on(home, table), RunOutcome)
+
+
+def test_rare_classes_beside_a_column_of_many_levels_go_through(home: Path) -> None:
+    """Each class is rarer than the folds of the target encoding."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"shop": [f"shop {number % 45}" for number in range(90)], "signal": generator.normal(size=90)})
+    table["target"] = [f"class {number % 15}" for number in range(90)]
+    assert_served(home, run_on(home, table), table)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.assign(target="ja"), "one class only"),
+        (lambda table: table.assign(target=None), "no row has a value in the target"),
+        (lambda table: table.head(30), "30 rows with a target, fewer than data_quality.minimum_rows"),
+        (lambda table: table.drop(columns="target"), "has no column 'target'"),
+        (lambda table: table[["target"]], "no column is left to learn from"),
+        (lambda table: table.head(0), "has a header and no rows"),
+        (lambda table: table.assign(target=["z", *table["target"][1:]]), "class 'z'"),
+        (lambda table: table.assign(target=table["signal"]), "is a quantity"),
+    ],
+)
+def test_a_table_that_cannot_be_learnt_from_is_refused_in_a_sentence(home: Path, change: Any, words: str) -> None:
+    table, _ = learnable()
+    sentence = run_on(home, change(table))
+    assert isinstance(sentence, str), sentence
+    assert words in sentence

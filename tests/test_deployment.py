@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +69,11 @@ def killed_run(owner: Any, name: str, when: str) -> None:
             run_now(None, None)
 
 
-def start_scheduler(now: Callable[[], Any] | None = None) -> None:
+def start_scheduler() -> None:
     """What the next start of the scheduler does before it waits."""
-    from datetime import UTC, datetime
-
     settings = load_settings()
     with Store(settings.store_address) as store:
-        Scheduler(settings, store, now or (lambda: datetime.now(UTC))).prepare()
+        Scheduler(settings, store, lambda: datetime.now(UTC)).prepare()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -182,15 +182,13 @@ def test_a_bundle_that_is_altered_in_the_registry_too_is_refused(state: Path, ti
         deployment.registry.set_champion("2")
         (registry_directory() / "2" / "model.onnx").write_bytes(b"no model")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Registry, "download_bundle", lambda self, version, place: tampered(version, place))
+            patch.setattr(Registry, "download_bundle", tampered)
             with pytest.raises(DeploymentError, match=r"version 2 is refused: .*model.onnx does not match its digest"):
                 deployment.sync()
     assert planned() == "1"
 
 
-def tampered(version: str, place: Path) -> None:
-    import shutil
-
+def tampered(_: Registry, version: str, place: Path) -> None:
     shutil.copytree(registry_directory() / version, place)
 
 

@@ -140,7 +140,7 @@ def test_an_answer_that_cannot_be_logged_is_not_given(model: ServedModel) -> Non
 def test_a_planned_bundle_loads_and_answers(tmp_path: Path) -> None:
     digest = sample_bundle(tmp_path / "7")
     loaded = load_model(tmp_path, PlannedBundle(version="7", manifest_sha256=digest), 10)
-    assert loaded.probabilities([sample_row()]).shape == (1, 2)
+    assert len(loaded.score([sample_row()]).probability[0]) == 2
 
 
 def test_a_bundle_whose_answers_are_not_those_stored_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""`/openapi.json` and `/docs`: what the running service takes and answers, for programs and for people.
+
+The page and what it needs come from this server alone, so that it works without a network and under a strict
+content security policy.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from flask import Blueprint, Response, current_app
+
+from api.openapi import openapi
+from api.routes import JSON_TYPE, services
+
+documentation = Blueprint("documentation", __name__, static_folder="static/docs", static_url_path="/docs/files")
+
+
+@documentation.get("/openapi.json")
+def description() -> Response:
+    core = services()
+    deployment = core.settings.deployment
+    document = openapi(core.server.served, _routes(), deployment.max_prediction_batch_size, keys=False)
+    return Response(msgspec.json.encode(document), content_type=JSON_TYPE, headers={"Cache-Control": "no-cache"})
+
+
+@documentation.get("/docs")
+def page() -> Response:
+    response = documentation.send_static_file("index.html")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _routes() -> set[tuple[str, str]]:
+    """Method and path of every route, in OpenAPI's way of writing parameters."""
+    return {
+        (method.lower(), rule.rule.replace("<", "{").replace(">", "}"))
+        for rule in current_app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }

@@ -1,0 +1,364 @@
+"""The scheduler: what is due is done once, one failure stops nothing else, and training is a child that may die."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config.settings import load_settings, registry_directory
+from config.state_lock import StateLockedError, state_lock
+from models.mlflow_connection import RegistryError
+from models.mlflow_registry import Registry
+from monitoring.incidents import Incident, Incidents
+from monitoring.job_records import JobRecord, JobRecords
+from monitoring.run_records import RunRecords
+from monitoring.store import Store
+from pipeline import scheduler as scheduler_module
+from pipeline.scheduler import Scheduler, run_scheduler
+from tests.states import deployment_in_force, new_state, planned, state, tiny_configuration
+from tests.trained import in_force
+
+__all__ = ["state"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 7, 15, 12, tzinfo=UTC)  # a Wednesday
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def go_on(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+class Watched(Scheduler):
+    """A scheduler whose jobs and children only leave their names."""
+
+    def __init__(self, store: Store, clock: Clock, script: str = "pass") -> None:
+        super().__init__(load_settings(), store, clock)
+        self.done: list[str] = []
+        self.script = script
+        self.jobs = [
+            scheduler_module.Job(job.name, job.times, lambda name=job.name: self.done.append(name))  # type: ignore[misc]
+            for job in self.jobs
+        ]
+
+    def launch(self, command: str) -> subprocess.Popen[bytes]:
+        self.done.append(command)
+        return subprocess.Popen([sys.executable, "-S", "-c", self.script])
+
+    def finish_child(self) -> None:
+        assert self.child is not None
+        self.child.wait(20)
+        self.tick()
+        assert self.child is None
+
+
+@contextmanager
+def scheduler(clock: Clock, script: str = "pass") -> Iterator[Watched]:
+    with Store(load_settings().store_address) as store:
+        watched = Watched(store, clock, script)
+        try:
+            yield watched
+        finally:
+            watched.stop()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def empty(tmp_path: Path, mlflow_template: Path) -> Iterator[Path]:
+    """A state root with a table, where nothing was run yet."""
+    with in_force(new_state(tmp_path / "empty", mlflow_template)):
+        yield tmp_path / "empty"
+
+
+def jobs() -> dict[str, JobRecord]:
+    with Store(load_settings().store_address) as store:
+        return {job.name: job for job in JobRecords(store).all()}
+
+
+def incidents() -> list[Incident]:
+    with Store(load_settings().store_address) as store:
+        return Incidents(store).unresolved()
+
+
+# What is due.
+
+
+def test_the_first_start_monitors_and_waits_for_the_weekly_look_at_new_data(state: Path, clock: Clock) -> None:
+    with scheduler(clock) as work:
+        work.prepare()
+        assert work.done == ["drift", "performance"]
+    assert jobs()["retrain"].next_due_at is not None
+    assert jobs()["retrain"].last_started_at is None
+
+
+def test_a_restart_repeats_nothing_that_is_not_due(state: Path, clock: Clock) -> None:
+    for _ in range(3):
+        with scheduler(clock) as work:
+            work.prepare()
+        clock.go_on(minutes=10)
+    assert work.done == []
+
+
+def test_jobs_missed_while_it_was_down_are_caught_up_with_once(state: Path, clock: Clock) -> None:
+    with scheduler(clock) as work:
+        work.prepare()
+    clock.go_on(days=30)  # four Sundays, 120 drift checks
+    with scheduler(clock) as work:
+        work.prepare()
+        assert work.done == ["drift", "performance", "retrain"]
+        work.finish_child()
+        work.look()
+        assert work.done == ["drift", "performance", "retrain"]
+    assert jobs()["retrain"].last_status == "succeeded"
+
+
+def test_a_month_of_work_runs_each_job_as_often_as_the_settings_say(state: Path, clock: Clock) -> None:
+    with scheduler(clock) as work:
+        for _ in range(28 * 24):
+            work.look()
+            if work.child is not None:
+                work.finish_child()
+            clock.go_on(hours=1)
+        assert {name: work.done.count(name) for name in set(work.done)} == {
+            "drift": 28 * 4,
+            "performance": 28,
+            "retrain": 4,
+        }
+
+
+def test_one_failing_job_stops_no_other_and_is_an_incident(state: Path, clock: Clock) -> None:
+    def fail() -> None:
+        raise ValueError("a figure is wrong")
+
+    with scheduler(clock) as work:
+        first, *others = work.jobs
+        work.jobs = [scheduler_module.Job(first.name, first.times, fail), *others]
+        work.prepare()
+        work.tick()
+        assert work.done == ["performance"]
+        assert [(one.kind, one.cause) for one in incidents()] == [
+            ("pipeline", "the drift job failed: a figure is wrong")
+        ]
+        assert jobs()["drift"].last_status == "failed"
+        work.jobs = [scheduler_module.Job(first.name, first.times, lambda: None), *others]
+        clock.go_on(hours=6)
+        work.look()
+        assert incidents() == []
+
+
+def test_a_store_that_is_down_stops_nothing(state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scheduler(clock, "import time; time.sleep(30)") as work:
+        work.train("run")
+        monkeypatch.setattr("monitoring.store.LOCK_WAIT_SECONDS", 0.1)
+        for name in ("get", "all", "started", "finished", "schedule"):
+            monkeypatch.setattr(JobRecords, name, broken)
+        monkeypatch.setattr(RunRecords, "running", broken)
+        work.prepare()
+        work.tick()
+        work.stop()
+    assert planned() == "1"
+
+
+def broken(*_: object, **__: object) -> None:
+    from monitoring.store import StoreError
+
+    raise StoreError("the store is away")
+
+
+# The registry.
+
+
+def test_the_scheduler_follows_a_moved_alias(state: Path, clock: Clock) -> None:
+    with scheduler(clock) as work, deployment_in_force() as deployment:
+        work.prepare()
+        deployment.registry.set_champion("2")
+        work.follow()
+        assert deployment.history.latest(1)[0].kind == "follow"
+    assert planned() == "2"
+
+
+def test_a_champion_that_cannot_be_served_is_an_incident_until_it_is_mended(state: Path, clock: Clock) -> None:
+    with scheduler(clock) as work, deployment_in_force() as deployment:
+        client = deployment.registry.connection.client
+        client.create_model_version(deployment.registry.registered_name, source="/nowhere")
+        deployment.registry.set_champion("3")
+        for _ in range(3):
+            work.prepare()
+        assert planned() == "1"
+        (told,) = incidents()
+        assert "version 3 has no bundle" in told.cause
+        assert told.count == 1  # it is looked at every few seconds, and told when it begins
+        deployment.registry.set_champion("2")
+        work.follow()
+        assert incidents() == []
+    assert planned() == "2"
+
+
+def test_an_mlflow_that_is_down_stops_no_job_and_is_told_when_it_lasts(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Registry) -> str:
+        raise RegistryError("MLflow cannot be reached")
+
+    with scheduler(clock) as work:
+        monkeypatch.setattr(Registry, "champion", away)
+        work.prepare()
+        assert work.done == ["drift", "performance"]
+        assert incidents() == []
+        clock.go_on(minutes=6)
+        work._guarded("sync", work.follow)
+        assert ["MLflow cannot be reached" in one.cause for one in incidents()] == [True]
+        monkeypatch.undo()
+    with in_force(state), scheduler(clock) as work:
+        work.follow()
+        assert incidents() == []
+
+
+def test_a_hanging_mlflow_is_given_up_soon(state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr("models.mlflow_connection.CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("MLOPS_MLFLOW_URI", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with scheduler(clock) as work:
+            began = time.monotonic()
+            work.prepare()
+            assert time.monotonic() - began < 5
+            assert work.done == ["drift", "performance"]
+
+
+# Training.
+
+
+def test_the_first_run_is_made_when_there_is_data_and_nothing_registered(empty: Path, clock: Clock) -> None:
+    with scheduler(clock) as work:
+        work.prepare()
+        assert work.done == ["drift", "performance", "run"]
+
+
+def test_no_first_run_is_made_without_data_until_it_appears(empty: Path, clock: Clock) -> None:
+    table = (empty / "table.csv").rename(empty / "elsewhere.csv")
+    with scheduler(clock) as work:
+        work.prepare()
+        assert "run" not in work.done
+        table.rename(empty / "table.csv")
+        work.look()
+        assert work.done[-1] == "run"
+
+
+def test_a_first_run_that_fails_is_tried_again_only_with_other_data(empty: Path, clock: Clock) -> None:
+    with scheduler(clock, "import sys; sys.exit(2)") as work:
+        work.prepare()
+        work.finish_child()
+        work.look()
+        assert work.done.count("run") == 1
+        assert "exit code 2" in incidents()[0].cause
+        (empty / "table.csv").write_text("size,target\n1,2\n")
+        work.look()
+        assert work.done.count("run") == 2
+
+
+def test_the_model_of_the_sample_gives_way_to_one_of_a_table_of_ones_own(sample: object, tmp_path: Path) -> None:
+    from tests.trained import TrainedState, copy_of
+
+    assert isinstance(sample, TrainedState)
+    clock, home = Clock(), copy_of(sample, tmp_path)
+    with in_force(home), scheduler(clock) as work:
+        work.prepare()
+        assert "run" not in work.done
+    tiny_configuration(home)
+    new_table(home)
+    with in_force(home), scheduler(clock) as work:
+        work.prepare()
+        assert work.done == ["run"]
+
+
+def new_table(home: Path) -> None:
+    from tests.tables import small_table
+
+    small_table(300).to_csv(home / "table.csv", index=False)
+
+
+def test_a_child_that_is_killed_is_a_failed_run_and_an_incident(state: Path, clock: Clock) -> None:
+    with scheduler(clock, "import os; os.kill(os.getpid(), 9)") as work:
+        work.train("retrain")
+        work.finish_child()
+        assert jobs()["retrain"].last_status == "failed"
+        assert "killed by signal 9" in incidents()[0].cause
+        work.script = "pass"
+        work.train("retrain")
+        work.finish_child()
+        assert incidents() == []
+
+
+def test_a_training_waits_for_the_one_at_work(state: Path, clock: Clock) -> None:
+    with scheduler(clock) as work:
+        work.prepare()
+        clock.go_on(days=7)
+        with state_lock("pipeline", "main.py run"):
+            work.look()
+            assert "retrain" not in work.done
+        work.look()
+        assert work.done[-1] == "retrain"
+
+
+def test_a_retraining_interrupted_by_the_end_of_the_scheduler_is_done_again(state: Path, clock: Clock) -> None:
+    with scheduler(clock, "import time; time.sleep(60)") as work:
+        work.train("retrain")
+    assert jobs()["retrain"].last_status == "interrupted"
+    with scheduler(clock) as work:
+        work.prepare()
+        assert work.done[-1] == "retrain"
+
+
+def test_a_retraining_that_took_the_scheduler_with_it_is_not_done_again_at_once(state: Path, clock: Clock) -> None:
+    with Store(load_settings().store_address) as store:
+        JobRecords(store).started("retrain", clock())
+    with scheduler(clock) as work:
+        work.prepare()
+        assert "retrain" not in work.done
+    assert jobs()["retrain"].last_status == "failed"
+
+
+def test_a_child_that_ignores_the_signal_is_killed(state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "CHILD_STOP_SECONDS", 0.2)
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with scheduler(clock, stubborn) as work:
+        work.train("run")
+        child = work.child
+        assert child is not None
+        work.stop()
+        assert child.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+
+
+# The process.
+
+
+def test_a_second_scheduler_is_refused_and_told_who_is_at_work(state: Path) -> None:
+    with state_lock("scheduler", "main.py"), pytest.raises(StateLockedError, match=r"`main.py` \(process \d+\)"):
+        run_scheduler()
+
+
+def test_nothing_is_in_the_plan_that_the_scheduler_did_not_verify(state: Path, clock: Clock) -> None:
+    (registry_directory() / "serving.json").unlink()
+    with scheduler(clock) as work:
+        work.prepare()
+    assert planned() == "1"
+
+
+Process = Callable[[], subprocess.Popen[bytes]]

@@ -1,0 +1,82 @@
+"""`status`: from the plan, the locks and the store alone, whatever else is down."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from config.settings import load_settings
+from config.state_lock import state_lock
+from monitoring.incidents import Finding, Incidents
+from monitoring.job_records import JobRecords
+from monitoring.store import Store
+from tests.command_line import json_of, run_command
+from tests.states import state
+from tests.trained import in_force
+
+__all__ = ["state"]
+
+
+def test_it_says_what_is_in_service_and_what_ran_last(state: Path) -> None:
+    answer = json_of("status")
+    assert answer["in_service"]["model_version"] == "1"
+    assert answer["in_service"]["algorithm"] == "logistic_regression"
+    assert (answer["last_run"]["status"], answer["last_run"]["model_version"]) == ("succeeded", "2")
+    assert (answer["scheduler"], answer["pipeline"], answer["store_problem"]) == (None, None, None)
+    text = run_command("status").stdout
+    assert "version 1 of production_model: logistic_regression, made 20" in text
+    assert "not running; python main.py starts it" in text
+
+
+def test_it_says_who_is_at_work(state: Path) -> None:
+    with state_lock("scheduler", "main.py"), state_lock("pipeline", "main.py run"):
+        answer = json_of("status")
+    assert answer["scheduler"].startswith("`main.py` (process ")
+    assert answer["pipeline"].startswith("`main.py run` (process ")
+
+
+def test_it_shows_jobs_and_incidents_with_the_next_command(state: Path) -> None:
+    now = datetime(2026, 7, 15, 12, tzinfo=UTC)
+    with Store(load_settings().store_address) as store:
+        JobRecords(store).started("drift", now)
+        JobRecords(store).finished("drift", "succeeded", now, now)
+        Incidents(store).report(
+            Finding(kind="pipeline", severity="high", cause="the retraining failed", next="look"), now
+        )
+    text = run_command("status").stdout
+    assert "job drift" in text
+    assert "high pipeline (open): the retraining failed" in text
+    assert "next: look" in text
+    assert [incident["cause"] for incident in json_of("status")["incidents"]] == ["the retraining failed"]
+
+
+def test_it_asks_neither_mlflow_nor_the_server(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_MLFLOW_URI", "http://127.0.0.1:1")
+    assert json_of("status")["in_service"]["model_version"] == "1"
+
+
+def test_a_store_that_is_down_is_told_beside_the_rest(state: Path) -> None:
+    (state / "mlops.db").write_bytes(b"no database" * 500)
+    answer = json_of("status")
+    assert "mlops.db" in answer["store_problem"]
+    assert answer["in_service"]["model_version"] == "1"
+
+
+def test_an_empty_state_root_is_no_error_and_nothing_is_made_in_it(tmp_path: Path) -> None:
+    with in_force(tmp_path / "nothing"):
+        answer = json_of("status")
+        assert answer["in_service"] is None
+        assert "next: python main.py run" in run_command("status").stdout
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("name", ["serving.json", "1/manifest.json"])
+def test_what_cannot_be_read_is_said_with_the_mend(state: Path, name: str) -> None:
+    (state / "models/registry" / name).write_text("{")
+    problem = json_of("status")["in_service"]["problem"]
+    assert Path(name).name in problem
+    assert "python main.py sync" in problem
+    assert run_command("sync").exit_code == 0
+    assert json_of("status")["in_service"]["problem"] is None
