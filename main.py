@@ -293,6 +293,47 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
+@cli.group()
+def keys() -> None:
+    """The keys of the server: create, list, revoke; in force within a second."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["predict", "feedback", "read", "admin"]),
+    help="What the key may do; may be given several times; predict when left out. admin may do everything.",
+)
+@JSON_OPTION
+def keys_create(name: str, scopes: tuple[Any, ...], as_json: bool) -> None:
+    """Make a key and show it, this once."""
+    from commands.keys import create, print_created
+
+    _report(as_json, create(name, scopes), print_created)
+
+
+@keys.command("list")
+@JSON_OPTION
+def keys_list(as_json: bool) -> None:
+    """Names, scopes and last characters; never a key."""
+    from commands.keys import listed, print_listed
+
+    _report(as_json, listed(), print_listed)
+
+
+@keys.command("revoke")
+@click.argument("name")
+@JSON_OPTION
+def keys_revoke(name: str, as_json: bool) -> None:
+    """Refuse a key from now on."""
+    from commands.keys import print_revoked, revoke
+
+    _report(as_json, revoke(name), print_revoked)
+
+
 def _prepare_process(name: str = "main", level: str | None = "WARNING", grace: float | None = None) -> None:
     """Signals and logging, for commands that work: SIGTERM ends them like Ctrl-C, after `grace` seconds by force."""
     from config.logs import configure_logging

@@ -21,17 +21,14 @@ from typing import Any
 
 from flask import Flask
 
-from api import errors
+from api import errors, hot_path
+from api.auth import LOOPBACK
 from api.documentation import documentation
 from api.inference_protocol import inference_protocol
+from api.keys import has_keys
 from api.mlflow_protocol import mlflow_protocol
-from api.model_server import ModelServer
-from api.reloading import Reloader
-from api.routes import EXTENSION, Services, routes
+from api.routes import EXTENSION, Services, make_services, routes
 from config.settings import ConfigurationError, Settings, load_settings, logs_directory, registry_directory
-from monitoring.prediction_log import PredictionLog
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(
@@ -46,10 +43,10 @@ def create_app(
     Without arguments it takes the configuration in force and the state root's folders. Raises `ConfigurationError`.
     """
     settings = settings or load_settings()
-    server = ModelServer(PredictionLog(logs or logs_directory(), fsync=settings.logging.fsync), clock=clock)
-    reloader = Reloader(server, registry or registry_directory(), settings.deployment.max_prediction_batch_size)
     app = Flask("mlops", static_folder=None, root_path=str(Path(__file__).parent))
-    app.extensions[EXTENSION] = Services(settings, server, reloader)
+    core = make_services(settings, registry or registry_directory(), logs or logs_directory(), clock)
+    app.extensions[EXTENSION] = core
+    hot_path.install(app, core)
     for blueprint in (routes, mlflow_protocol, inference_protocol, documentation):
         app.register_blueprint(blueprint)
     errors.install(app)
@@ -65,10 +62,10 @@ def start_reloading(app: Flask) -> None:
 def bind_address(settings: Settings) -> tuple[str, int]:
     """Host and port to listen at; raises `ConfigurationError` for an open address without keys."""
     deployment = settings.deployment
-    if deployment.model_serve_host not in LOOPBACK and not deployment.open_without_keys:
+    if deployment.model_serve_host not in LOOPBACK and not deployment.open_without_keys and not has_keys():
         raise ConfigurationError(
             f"deployment.model_serve_host is {deployment.model_serve_host}, and no key is set: "
-            "listen at 127.0.0.1, or set deployment.open_without_keys"
+            "create one (python main.py keys create), listen at 127.0.0.1, or set deployment.open_without_keys"
         )
     return deployment.model_serve_host, deployment.model_serve_port
 

@@ -21,14 +21,32 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", re.IGNORECASE)
 _KNOWN_HOSTS = 64
 
-#: What each route asks of a key, by Flask's rule; None is open to all. A route that stands not here is refused.
+#: Under which requests are counted that no route takes.
+UNMATCHED = "unmatched"
+#: What each route asks of a key, by Flask's rule; None is open to all. A route that stands not here asks for `admin`.
 SCOPES: dict[str, Scope | None] = {
+    UNMATCHED: None,
     "/predict": "predict",
     "/feedback": "feedback",
     "/health": None,
     "/ready": None,
     "/model_info": "read",
     "/metrics": "read",
+    "/openapi.json": "read",
+    "/docs": None,  # an empty page: what it shows it asks for, with a key where there are keys
+    "/docs/files/<path:filename>": None,
+    "/invocations": "predict",
+    "/ping": None,
+    "/version": None,
+    "/v2": "read",
+    "/v2/health/live": None,
+    "/v2/health/ready": None,
+    "/v2/models/<name>": "read",
+    "/v2/models/<name>/ready": None,
+    "/v2/models/<name>/infer": "predict",
+    "/v2/models/<name>/versions/<version>": "read",
+    "/v2/models/<name>/versions/<version>/ready": None,
+    "/v2/models/<name>/versions/<version>/infer": "predict",
 }
 
 logger = logging.getLogger(__name__)

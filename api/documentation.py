@@ -12,6 +12,11 @@ from flask import Blueprint, Response, current_app
 from api.openapi import openapi
 from api.routes import JSON_TYPE, services
 
+#: The page may run and ask for what this server sends, and nothing else.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 documentation = Blueprint("documentation", __name__, static_folder="static/docs", static_url_path="/docs/files")
 
 
@@ -19,7 +24,8 @@ documentation = Blueprint("documentation", __name__, static_folder="static/docs"
 def description() -> Response:
     core = services()
     deployment = core.settings.deployment
-    document = openapi(core.server.served, _routes(), deployment.max_prediction_batch_size, keys=False)
+    keys = bool(core.admission.keys.keys())
+    document = openapi(core.server.served, _routes(), deployment.max_prediction_batch_size, keys=keys)
     return Response(msgspec.json.encode(document), content_type=JSON_TYPE, headers={"Cache-Control": "no-cache"})
 
 
@@ -27,6 +33,7 @@ def description() -> Response:
 def page() -> Response:
     response = documentation.send_static_file("index.html")
     response.headers["Cache-Control"] = "no-cache"
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
     return response
 
 

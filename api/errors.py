@@ -97,8 +97,6 @@ def answer_to(error: Exception, request_id: str | None) -> Answer:
     """How an error is answered; what the client is not told is written to the server's log."""
     entry = TABLE.get(type(error))
     if entry is not None:
-        if entry.detail is not None:
-            logger.error("%s", error, extra={"request_id": request_id})
         headers = {"Retry-After": str(entry.retry_after)} if entry.retry_after else {}
         faults = error.faults if isinstance(error, InvalidRowsError) else ()
         return _answer(entry.status, entry.name, entry.detail or str(error), faults, headers, request_id)

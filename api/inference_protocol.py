@@ -1,7 +1,8 @@
 """The Open Inference Protocol v2 under `/v2`: a thin shell around the core.
 
-Validation and log are those of `/predict`. Each feature is an input by its name; the outputs are `prediction`, `probability` and `prediction_id`. Errors have the
-protocol's shape, `{"error": "…"}`, and the status that `/predict` would give.
+Validation and log are those of `/predict`. Each feature is an input by its name; the outputs are `prediction`,
+`probability` and `prediction_id`. Errors have the protocol's shape, `{"error": "…"}`, and the status that `/predict`
+would give.
 """
 
 from __future__ import annotations
@@ -118,9 +119,11 @@ def in_the_protocols_words(response: Response) -> Response:
 def _model(name: str, version: str | None) -> ServedModel:
     model = services().server.current()
     if name != model.name:
-        raise RefusedError(404, "no-such-model", f"there is no model of this name; the one in service is {model.name}")
+        raise RefusedError(
+            404, "no-such-model", "there is no model of this name; /model_info has it as registered_name"
+        )
     if version not in (None, model.version):
-        raise RefusedError(404, "no-such-version", f"the version in service is {model.version}")
+        raise RefusedError(404, "no-such-version", "this version is not in service; /model_info says which one is")
     return model
 
 

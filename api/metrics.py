@@ -6,6 +6,7 @@ routes and fields are those that the server knows, codes are those of HTTP, and 
 
 from __future__ import annotations
 
+import atexit
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,9 +16,12 @@ from typing import Literal
 from msgspec import Struct
 
 from api.faults import Fault, field_of, rule_name
+from api.model_server import Reply
 from api.reloading import ReloadStatus
+from api.row_decoder import InvalidRowsError
 from api.row_warnings import RowWarning
-from api.shared_counters import OVERFLOW, Series, SharedCounters, shared_directory
+from api.shared_counters import OVERFLOW, Series, SharedCounters, remove_idle, shared_directory
+from models.schema import Schema
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
@@ -46,7 +50,10 @@ ANSWERS = Definition(
     "mlops_prediction_requests_total", "counter", "Requests answered with predictions.", ("model_version", "arm")
 )
 WARNINGS = Definition(
-    "mlops_warnings_total", "counter", "Values predicted upon with a warning.", ("model_version", "arm", "field", "code")
+    "mlops_warnings_total",
+    "counter",
+    "Values predicted upon with a warning.",
+    ("model_version", "arm", "field", "code"),
 )
 REFUSALS = Definition("mlops_refused_values_total", "counter", "Faults in refused requests.", ("field", "rule"))
 REFUSED = Definition("mlops_refused_requests_total", "counter", "Requests refused, by problem.", ("problem",))
@@ -56,7 +63,7 @@ LOG_FAILURES = Definition(
 )
 RELOADS = Definition("mlops_reloads_total", "counter", "Models put in service, by all workers.")
 BAD_BUNDLES = Definition("mlops_refused_bundles_total", "counter", "Plans or bundles refused, by all workers.")
-SERVING = Definition("mlops_serving_workers", "gauge", "Workers that serve a model version.", ("model", "model_version"))
+SERVING = Definition("mlops_serving_workers", "gauge", "Workers that serve a version.", ("model", "model_version"))
 GENERATION = Definition("mlops_plan_generation", "gauge", "Generation of the serving plan in service.", merge=max)
 LOADED = Definition("mlops_model_loaded_timestamp_seconds", "gauge", "When the model was put in service.", merge=max)
 PROBLEMS = Definition("mlops_reload_problem_workers", "gauge", "Workers that could not follow the newest plan.")
@@ -76,13 +83,16 @@ class Metrics:
         self.counters = SharedCounters()
         self._reloads = ReloadStatus()
         self._serving: tuple[str, str] | None = None
+        self._answers: dict[str, PredictionMeter] = {}
 
     def attach(self, directory: Path | None = None) -> None:
         """Joins the other workers' metrics: once in each process, after the fork."""
-        epoch = self.counters.epoch
-        self.counters.attach(directory or shared_directory())
-        if self.counters.epoch != epoch:
-            self.counters.zero(_GAUGES)
+        if self.counters.is_attached:
+            return
+        directory = directory or shared_directory()
+        self.counters.attach(directory)
+        self.counters.zero(_GAUGES)
+        atexit.register(self._leave, directory)
 
     def route(self, route: str) -> RouteMeter:
         return RouteMeter(self.counters, route)
@@ -90,9 +100,22 @@ class Metrics:
     def predictions(self, model_version: str, arm: str = "") -> PredictionMeter:
         return PredictionMeter(self.counters, model_version, arm)
 
+    def answered(self, reply: Reply) -> None:
+        """Counts the rows and warnings of an answer."""
+        meter = self._answers.get(reply.model_version)
+        if meter is None:
+            meter = self._answers[reply.model_version] = self.predictions(reply.model_version)
+        meter.add(len(reply.prediction), reply.warnings or ())
+
     def count(self, definition: Definition, *labels: str, times: int = 1) -> None:
         """Adds to a counter that no hot path uses."""
         self.counters.add(self.counters.slot(definition.name, *labels), times)
+
+    def problem(self, name: str, error: Exception | None, schema: Schema | None) -> None:
+        """Counts a request that was answered with a problem."""
+        self.count(REFUSED, name)
+        if isinstance(error, InvalidRowsError):
+            self.refused(error.faults, schema.feature_names if schema else ())
 
     def log_failed(self, log: str, outcome: Literal["refused", "served"]) -> None:
         self.count(LOG_FAILURES, log, outcome)
@@ -122,6 +145,10 @@ class Metrics:
         """All metrics of all workers as Prometheus reads them."""
         merged = _merged(self.counters)
         return "".join(_lines(definition, merged) for definition in DEFINITIONS).encode()
+
+    def _leave(self, directory: Path | None) -> None:
+        self.counters.release()
+        remove_idle(directory)
 
     def _set(self, definition: Definition, value: int, *labels: str) -> None:
         self.counters.set(self.counters.slot(definition.name, *labels), value)
@@ -233,9 +260,7 @@ def _histogram(definition: Definition, route: str, series: dict[Series, int]) ->
 
 
 def _label_text(definition: Definition, values: Series) -> str:
-    pairs = ",".join(
-        f'{label}="{_escaped(value)}"' for label, value in zip(definition.labels, values, strict=True)
-    )
+    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in zip(definition.labels, values, strict=True))
     return f"{{{pairs}}}" if pairs else ""
 
 

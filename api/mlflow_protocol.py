@@ -45,7 +45,7 @@ ERROR_CODES = {
 mlflow_protocol = Blueprint("mlflow_protocol", __name__)
 
 
-class Scores(Struct, frozen=True, kw_only=True):
+class MlflowReply(Struct, frozen=True, kw_only=True):
     """`predictions` is what MLflow's clients read; beside it stands what `/predict` answers."""
 
     predictions: list[ClassLabel]
@@ -73,7 +73,7 @@ def invocations() -> Response:
     model = core.server.current()
     rows = model.decoder.validate(table_rows(model.schema, model.decoder.document(body)))
     reply = core.server.answer(model, rows, g.request_id, started)
-    return Response(msgspec.json.encode(_scores(reply)), content_type=JSON_TYPE)
+    return Response(msgspec.json.encode(_reply(reply)), content_type=JSON_TYPE)
 
 
 @mlflow_protocol.get("/ping")
@@ -169,8 +169,8 @@ def _type_or_absent(table: dict[str, Any], name: str) -> str:
     return json_type(table[name]) if name in table else ABSENT
 
 
-def _scores(reply: Reply) -> Scores:
-    return Scores(
+def _reply(reply: Reply) -> MlflowReply:
+    return MlflowReply(
         predictions=reply.prediction,
         probability=reply.probability,
         classes=reply.classes,

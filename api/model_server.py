@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
 from api.records import Record, RecordReader
@@ -28,7 +29,7 @@ from models.runtime import ModelRuntime, SingleRun
 from models.schema import ClassLabel, Feature, Schema
 from models.serving_plan import PlannedBundle
 from monitoring.ids import IdSource
-from monitoring.prediction_log import LoggedWarning, PredictionLine, PredictionLog
+from monitoring.prediction_log import LoggedWarning, PredictionLine
 
 #: Facts of the manifest that stay on the host: addresses of data, the key of the split, digests of single files.
 _UNPUBLISHED = ("data_source", "split", "files", "format_version")
@@ -101,8 +102,14 @@ class ServedModel:
         columns = self._reader.columns(records)
         raw = [raw_column(feature, values) for feature, values in zip(self.schema.features, columns, strict=True)]
         answers = self._runtime.probabilities(self._runtime.encoder.encode(raw))
-        winners, top = answers.argmax(axis=1).tolist(), answers.max(axis=1).tolist()
-        return Scores(answers.tolist(), winners, top, self._rules.of(raw))
+        top = np.ascontiguousarray(answers.T).max(axis=0)  # class by class: many times faster than row by row
+        return Scores(answers.tolist(), answers.argmax(axis=1).tolist(), top.tolist(), self._rules.of(raw))
+
+
+class PredictionWriter(Protocol):
+    """What takes the lines of one request; raises `LogError` unless all of them are whole in the log."""
+
+    def append(self, lines: Sequence[PredictionLine]) -> None: ...
 
 
 class ModelServer:
@@ -110,12 +117,15 @@ class ModelServer:
 
     def __init__(
         self,
-        log: PredictionLog,
+        log: PredictionWriter,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ids: IdSource | None = None,
+        answered: Callable[[Reply], None] = lambda _: None,
     ) -> None:
+        """`answered` is told of each answer that is in the log."""
         self._log = log
+        self._answered = answered
         self._clock = clock
         self._ids = ids or IdSource()
         self._served: ServedModel | None = None
@@ -163,6 +173,7 @@ class ModelServer:
         )
         latency = round((time.perf_counter() - started) * 1000.0, 3)
         self._log.append(_lines(reply, rows, scores, request_id, latency))
+        self._answered(reply)
         return reply
 
 

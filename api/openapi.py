@@ -6,23 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
+from api.auth import SCOPES
 from api.errors import PROBLEM_TYPE
 from api.inference_protocol import BINARY_TYPE, JSON_LENGTH
 from api.model_server import ServedModel
-from api.openapi_schemas import Json, ref, schemas
+from api.openapi_schemas import EXAMPLES, Json, ref, schemas
 from api.routes import JSON_TYPE
 from config import product
 
-Scope = Literal["predict", "feedback", "read"]
 STATUSES = {
     400: "The body is not JSON.",
     401: "A key is needed, and none that is known was sent.",
     403: "The key is not for this route, or the host name is not this machine's.",
     404: "There is no such model or version.",
+    408: "The body did not arrive in time.",
     413: "Too many rows, or too many bytes.",
     415: "Another content type than this route takes.",
     422: "What was sent does not fit the model; every fault is named, up to 20.",
@@ -30,15 +31,17 @@ STATUSES = {
     500: "A fault of the service; its log has the reason under the request id.",
     503: "No model is in service, the answer could not be logged, or the service is busy; see Retry-After.",
 }
-ALWAYS = (401, 403, 429, 500)
-BODY = (400, 413, 415, 422, 503)
+#: On every route; and where a key is asked for, or would be.
+ALWAYS = (403, 500, 503)
+ADMITTED = (429,)
+BODY = (400, 408, 413, 415, 422)
 TAGS = {
-    "predict": "Answers of the model in service.",
-    "feedback": "Outcomes, once they are known.",
-    "service": "How the service and its model are.",
-    "mlflow": "The MLflow scoring protocol.",
-    "inference": "The Open Inference Protocol v2.",
-    "documentation": "This description.",
+    "Predictions": "Answers of the model in service.",
+    "Feedback": "Outcomes, once they are known.",
+    "Service": "How the service and its model are.",
+    "MLflow": "The scoring protocol of MLflow's clients.",
+    "Open Inference": "The protocol of Triton's and KServe's clients, version 2.",
+    "Documentation": "This description.",
 }
 
 
@@ -50,7 +53,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     tag: str
     summary: str
     description: str = ""
-    scope: Scope | None = "read"
+    success: int = 200
     body: str | None = None
     answer: str | None = None
     content: str = JSON_TYPE
@@ -62,11 +65,10 @@ def _infer(path: str, summary: str) -> Operation:
     return Operation(
         method="post",
         path=path,
-        tag="inference",
+        tag="Open Inference",
         summary=summary,
         description="Each feature is an input by its name, `[rows]` or `[rows, 1]`; raw tensors are sent behind the "
         f"JSON, whose length `{JSON_LENGTH}` then gives.",
-        scope="predict",
         body="InferRequest",
         answer="Answer",
         failures=(404, *BODY),
@@ -76,7 +78,7 @@ def _infer(path: str, summary: str) -> Operation:
 
 def _v2(path: str, summary: str, *failures: int) -> Operation:
     return Operation(
-        method="get", path=path, tag="inference", summary=summary, failures=failures, failure="ProtocolError"
+        method="get", path=path, tag="Open Inference", summary=summary, failures=failures, failure="ProtocolError"
     )
 
 
@@ -84,11 +86,10 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/predict",
-        tag="predict",
+        tag="Predictions",
         summary="Answer one row, or a list of rows",
         description="Every answer is in the log before it is given. Missing values, categories that training did not "
         "see and values outside the trained range are answered with a warning.",
-        scope="predict",
         body="PredictRequest",
         answer="Reply",
         failures=BODY,
@@ -96,54 +97,49 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/feedback",
-        tag="feedback",
+        tag="Feedback",
         summary="Tell the outcome of predictions",
         description="One outcome or a list, each by the `prediction_id` of its answer. Sending one twice changes "
         "nothing; of several for one prediction the last counts.",
-        scope="feedback",
         body="FeedbackRequest",
-        answer="FeedbackReply",
+        answer="Accepted",
+        success=202,
         failures=BODY,
     ),
     Operation(
         method="get",
         path="/health",
-        tag="service",
+        tag="Service",
         summary="Is the process alive",
         description="200 with or without a model; `reload` says whether the newest plan is in service.",
-        scope=None,
         answer="Health",
     ),
     Operation(
         method="get",
         path="/ready",
-        tag="service",
+        tag="Service",
         summary="Would a prediction be answered",
-        scope=None,
         answer="Readiness",
-        failures=(503,),
     ),
     Operation(
         method="get",
         path="/model_info",
-        tag="service",
+        tag="Service",
         summary="The model in service, its metrics and its fields",
         answer="ModelInfo",
-        failures=(503,),
     ),
     Operation(
         method="get",
         path="/metrics",
-        tag="service",
+        tag="Service",
         summary="Metrics over all workers, for Prometheus",
         content="text/plain",
     ),
     Operation(
         method="post",
         path="/invocations",
-        tag="mlflow",
+        tag="MLflow",
         summary="Answer rows in one of MLflow's four JSON forms",
-        scope="predict",
         body="InvocationsRequest",
         answer="Scores",
         failures=BODY,
@@ -152,40 +148,36 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/ping",
-        tag="mlflow",
+        tag="MLflow",
         summary="Would a prediction be answered",
-        scope=None,
         answer="",
-        failures=(503,),
         failure="MlflowError",
     ),
     Operation(
         method="get",
         path="/version",
-        tag="mlflow",
+        tag="MLflow",
         summary="The release of MLflow",
-        scope=None,
         content="text/plain",
         failure="MlflowError",
     ),
     _v2("/v2", "The server and its extensions"),
     _v2("/v2/health/live", "Is the process alive"),
-    _v2("/v2/health/ready", "Would a prediction be answered", 503),
-    _v2("/v2/models/{name}", "The model's inputs and outputs", 404, 503),
-    _v2("/v2/models/{name}/versions/{version}", "The same for one version", 404, 503),
-    _v2("/v2/models/{name}/ready", "Is this model in service", 404, 503),
-    _v2("/v2/models/{name}/versions/{version}/ready", "Is this version in service", 404, 503),
+    _v2("/v2/health/ready", "Would a prediction be answered"),
+    _v2("/v2/models/{name}", "The model's inputs and outputs", 404),
+    _v2("/v2/models/{name}/versions/{version}", "The same for one version", 404),
+    _v2("/v2/models/{name}/ready", "Is this model in service", 404),
+    _v2("/v2/models/{name}/versions/{version}/ready", "Is this version in service", 404),
     _infer("/v2/models/{name}/infer", "Answer tensors"),
     _infer("/v2/models/{name}/versions/{version}/infer", "Answer tensors, by this version or not at all"),
     Operation(
-        method="get", path="/openapi.json", tag="documentation", summary="This description, for programs", answer=""
+        method="get", path="/openapi.json", tag="Documentation", summary="This description, for programs", answer=""
     ),
     Operation(
         method="get",
         path="/docs",
-        tag="documentation",
+        tag="Documentation",
         summary="This description, for people",
-        scope=None,
         content="text/html",
     ),
 )
@@ -215,20 +207,24 @@ def openapi(model: ServedModel | None, routes: Collection[tuple[str, str]], max_
 
 
 def _described(operation: Operation, model: ServedModel | None, keys: bool) -> Json:
+    scope = SCOPES.get(operation.path.translate(str.maketrans("{}", "<>")), "admin")
     described: Json = {
         "operationId": f"{operation.method}{operation.path}".translate(str.maketrans("/.{}", "____")),
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": {"200": _success(operation)} | _failures(operation, keys),
+        "responses": {str(operation.success): _success(operation)} | _failures(operation, scope, keys),
     }
     if operation.description:
         described["description"] = operation.description
     if parameters := _parameters(operation.path, model):
         described["parameters"] = parameters
     if operation.body:
-        described["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": ref(operation.body)}}}
-    if operation.scope:
-        described["x-scope"] = operation.scope
+        content: Json = {"schema": ref(operation.body)}
+        if model and operation.body in EXAMPLES:
+            content["example"] = EXAMPLES[operation.body](model.schema)
+        described["requestBody"] = {"required": True, "content": {JSON_TYPE: content}}
+    if scope:
+        described["x-scope"] = scope
         described["security"] = [{"key": []}] if keys else []
     return described
 
@@ -243,9 +239,9 @@ def _success(operation: Operation) -> Json:
     return {"description": "Done.", "content": answers}
 
 
-def _failures(operation: Operation, keys: bool) -> Json:
+def _failures(operation: Operation, scope: str | None, keys: bool) -> Json:
     kind = PROBLEM_TYPE if operation.failure == "Problem" else JSON_TYPE
-    always = ALWAYS if keys and operation.scope else (403, 429, 500)
+    always = [*ALWAYS, *(ADMITTED if scope else ()), *((401,) if scope and keys else ())]
     return {
         str(status): {"description": STATUSES[status], "content": {kind: {"schema": ref(operation.failure)}}}
         for status in sorted({*always, *operation.failures})

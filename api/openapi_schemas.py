@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from api.errors import Problem
 from api.faults import has_integer_levels
+from api.feedback import Accepted
 from api.inference_protocol import Answer, ProtocolError
-from api.mlflow_protocol import MlflowError, Scores
+from api.mlflow_protocol import MlflowError, MlflowReply
 from api.model_server import Reply, ServedModel
 from api.routes import Health, Readiness
-from api.tensors import DATATYPES, InferRequest, datatype_of_classes
+from api.tensors import DATATYPES, InferRequest, datatype_of, datatype_of_classes
 from models.schema import Feature, Schema
 
 Json = dict[str, Any]
-REPLIES = (Reply, Problem, Health, Readiness, Scores, MlflowError, InferRequest, Answer, ProtocolError)
+REPLIES = (Reply, Problem, Health, Readiness, Accepted, MlflowReply, MlflowError, InferRequest, Answer, ProtocolError)
 #: Levels that are listed; of a feature with more, the first ones are shown as examples.
 LISTED_LEVELS = 200
+ID_PATTERN = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+EXAMPLE_ID = "01912d68-783e-7a03-8467-5661c1243ad4"
 
 
 def schemas(model: ServedModel | None, max_rows: int) -> Json:
@@ -29,6 +34,8 @@ def schemas(model: ServedModel | None, max_rows: int) -> Json:
     rows = {"type": "array", "items": ref("Row"), "minItems": 1, "maxItems": max_rows}
     components |= {"Row": row, "Rows": rows, "PredictRequest": {"oneOf": [ref("Row"), ref("Rows")]}}
     components |= {"ModelInfo": _model_info(), "InvocationsRequest": _invocations(model)}
+    outcomes = {"type": "array", "items": ref("Outcome"), "minItems": 1, "maxItems": max_rows}
+    components |= {"Outcome": _outcome(), "FeedbackRequest": {"oneOf": [ref("Outcome"), outcomes]}}
     components["Tensor"]["properties"]["datatype"] = {"enum": list(DATATYPES)}
     if model:
         _name_classes(components, model.schema)
@@ -51,7 +58,6 @@ def row_schema(schema: Schema) -> Json:
         "properties": {feature.name: feature_schema(feature) for feature in schema.features} | ignored,
         "required": list(schema.feature_names),
         "additionalProperties": False,
-        "example": {feature.name: example(feature) for feature in schema.features},
     }
 
 
@@ -65,7 +71,7 @@ def feature_schema(feature: Feature) -> Json:
     }
     described = kinds[feature.kind]
     if has_integer_levels(feature):
-        described = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+        described = {"type": "integer"}
     if not feature.required:
         described["type"] = [described["type"], "null"]
     described |= {"description": _description(feature), "x-kind": feature.kind, "examples": [example(feature)]}
@@ -78,15 +84,36 @@ def feature_schema(feature: Feature) -> Json:
 
 def example(feature: Feature) -> Any:
     """A value from the middle of what training saw."""
+    low, high = feature.range or (0.0, 0.0)
+    middle = low / 2 + high / 2
     if feature.kind == "boolean":
         return True
     if feature.kind == "categorical":
         return feature.categories[len(feature.categories) // 2] if feature.categories else "text"
     if feature.kind == "datetime":
-        return "2026-01-31T12:00:00Z"
-    low, high = feature.range or (0.0, 0.0)
-    middle = low / 2 + high / 2
+        return datetime.fromtimestamp(round(middle / 3600) * 3600, UTC).isoformat().replace("+00:00", "Z")
     return round(middle) if feature.integer else float(f"{middle:.4g}")
+
+
+def example_row(schema: Schema) -> Json:
+    return {feature.name: example(feature) for feature in schema.features}
+
+
+def example_tensors(schema: Schema) -> Json:
+    """The same row for the Open Inference Protocol."""
+    inputs = [
+        {"name": feature.name, "datatype": datatype_of(feature), "shape": [1], "data": [example(feature)]}
+        for feature in schema.features
+    ]
+    return {"inputs": inputs}
+
+
+EXAMPLES: dict[str, Callable[[Schema], Json]] = {
+    "PredictRequest": example_row,
+    "InvocationsRequest": lambda schema: {"dataframe_records": [example_row(schema)]},
+    "InferRequest": example_tensors,
+    "FeedbackRequest": lambda schema: {"prediction_id": EXAMPLE_ID, "actual": schema.classes[0]},
+}
 
 
 def _description(feature: Feature) -> str:
@@ -104,7 +131,7 @@ def _description(feature: Feature) -> str:
 def _name_classes(components: Json, schema: Schema) -> None:
     labels = {"enum": list(schema.classes)}
     components["Reply"]["properties"]["prediction"]["items"] = labels
-    components["Scores"]["properties"]["predictions"]["items"] = labels
+    components["MlflowReply"]["properties"]["predictions"]["items"] = labels
     prediction = f"`prediction` ({datatype_of_classes(schema.classes)}), `probability` (FP64), `prediction_id` (BYTES)"
     components["Answer"]["properties"]["outputs"]["description"] = prediction
 
@@ -130,6 +157,24 @@ def _model_info() -> Json:
             },
         },
         "required": ["model_name", "version", "classes", "metrics", "schema"],
+    }
+
+
+def _outcome() -> Json:
+    """What `/feedback` takes; `actual` may be a class that the model does not know."""
+    return {
+        "type": "object",
+        "properties": {
+            "prediction_id": {"type": "string", "pattern": ID_PATTERN},
+            "actual": {
+                "type": ["string", "integer", "boolean", "null"],
+                "description": "The class it turned out to be.",
+            },
+            "value": {"type": ["number", "null"], "description": "What the outcome was worth."},
+            "observed_at": {"type": ["string", "null"], "format": "date-time", "description": "When it was known."},
+        },
+        "required": ["prediction_id"],
+        "additionalProperties": False,
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from api.model_server import ModelServer, load_model
+from api.model_server import ModelServer, ServedModel, load_model
 from models.bundle import BundleError
 from models.serving_plan import PLAN, PlanError, ServingPlan, read_plan
 
@@ -51,12 +51,17 @@ class Reloader:
         *,
         interval: float = LOOK_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
+        prepare: Callable[[], None] = lambda: None,
+        observe: Callable[[ReloadStatus, ServedModel | None], None] = lambda _status, _model: None,
     ) -> None:
+        """`prepare` is called once in each process, before its first look; `observe` after each look at a new plan."""
         self._server = server
         self._registry = registry
         self._max_rows = max_rows
         self._interval = interval
         self._monotonic = monotonic
+        self._prepare = prepare
+        self._observe = observe
         self._seen: tuple[int, ...] | None = None
         self._failures = 0
         self._retry_at = 0.0
@@ -72,6 +77,7 @@ class Reloader:
         with self._starting:
             if self._process == os.getpid():
                 return
+            self._prepare()
             self.look()
             self._stop = threading.Event()
             threading.Thread(target=self._watch, args=(self._stop,), name="reload", daemon=True).start()
@@ -95,6 +101,7 @@ class Reloader:
             self._failed("the model of the serving plan could not be loaded; the server's log says why")
         else:
             self._failures = 0
+        self._observe(self.status, self._server.served)
 
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(self._interval):

@@ -1,12 +1,15 @@
-"""What every request goes through before a route sees it: its id, its host name, its content type, its body."""
+"""What every request goes through before a route sees it: its id, its content type, its body."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import lru_cache
-from typing import IO
+from socket import SHUT_RD
+from typing import IO, Any
 
 from flask import Request
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
@@ -15,6 +18,7 @@ from monitoring.ids import uuid7
 
 JSON_TYPE = "application/json"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LONGEST_LENGTH = 18
 _CHUNK = 1 << 16
 #: A body that is refused is still read up to this size, else the client sees a reset connection and not the reply.
 _MOST_DISCARDED = 64 * 2**20
@@ -34,37 +38,78 @@ def is_json_type(content_type: str) -> bool:
 
 def json_body(request: Request, limit: int) -> bytes:
     """The body of a JSON request; raises `RefusedError` when it is of another type or over `limit` bytes."""
-    if not is_json_type(request.headers.get("Content-Type", "")):
+    return json_body_of(request.environ, limit)
+
+
+def json_body_of(environ: dict[str, Any], limit: int) -> bytes:
+    """`json_body` of a WSGI request."""
+    if not is_json_type(environ.get("CONTENT_TYPE", "")):
         raise RefusedError(415, "not-json-type", "send Content-Type: application/json, in UTF-8")
-    return plain_body(request, limit)
+    return body_of(environ, limit)
 
 
 def plain_body(request: Request, limit: int) -> bytes:
     """The body of a request, of whatever type; raises `RefusedError` when it is compressed or over `limit` bytes."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    return body_of(request.environ, limit)
+
+
+def body_of(environ: dict[str, Any], limit: int) -> bytes:
+    """The body of a WSGI request; raises `RefusedError` when it is compressed, too large, or does not arrive."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise RefusedError(415, "content-encoding", "send the body without a Content-Encoding")
     too_large = RefusedError(413, "too-many-bytes", f"a request body may hold up to {limit} bytes")
-    if (request.content_length or 0) > limit:
+    if declared_length(environ) > limit:
         raise too_large
-    body = _stream(request).read(limit + 1)
+    try:
+        body = _stream(environ).read(limit + 1)
+    except TimeoutError:
+        _give_up(environ)
+        raise RefusedError(408, "slow-body", "the body did not arrive in time") from None
+    except (OSError, ClientDisconnected):
+        _give_up(environ)
+        raise RefusedError(400, "broken-body", "the body does not arrive as the headers say") from None
     if len(body) > limit:
         raise too_large
     return body
 
 
-def discard_body(request: Request) -> bool:
-    """Reads what is left of the body; False when there is more than that is worth, and the connection must close."""
-    stream, left = _stream(request), _MOST_DISCARDED
-    if (request.content_length or 0) > left:
-        return False
-    while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
-        left -= len(chunk)
-    return left > 0
+def discard_body(environ: dict[str, Any]) -> None:
+    """Reads what is left of a refused body, or ends the connection when there is more of it than that is worth."""
+    left = _MOST_DISCARDED
+    if environ.get("mlops.broken"):
+        return
+    if declared_length(environ) > left:
+        _give_up(environ)
+        return
+    try:
+        stream = _stream(environ)
+        while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
+            left -= len(chunk)
+    except (OSError, ClientDisconnected):
+        left = 0
+    if left <= 0:
+        _give_up(environ)
 
 
-def _stream(request: Request) -> IO[bytes]:
+def declared_length(environ: dict[str, Any]) -> int:
+    text = environ.get("CONTENT_LENGTH") or "0"
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_LENGTH else 0
+
+
+def _give_up(environ: dict[str, Any]) -> None:
+    """Nothing more is read of this connection: what follows a broken body must not pass for the next request."""
+    environ["mlops.broken"] = True
+    connection = environ.get("gunicorn.socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(SHUT_RD)
+
+
+def _stream(environ: dict[str, Any]) -> IO[bytes]:
     """The body, bounded by its declared length also under servers that do not end it."""
-    stream: IO[bytes] | None = request.environ.get("mlops.input")
+    stream: IO[bytes] | None = environ.get("mlops.input")
     if stream is None:
-        stream = request.environ["mlops.input"] = get_input_stream(request.environ)
+        # gunicorn's own stream reads 1 KB at a time from this one, and copies the rest of the body each time.
+        reader = getattr(environ["wsgi.input"], "reader", None)
+        stream = environ["mlops.input"] = reader or get_input_stream(environ)
     return stream

@@ -1,31 +1,82 @@
-"""The routes: from a request to the core and back, nothing else."""
+"""The routes: from a request to the core and back; and what every request passes on its way in and out."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import cast
 
 import msgspec
 from flask import Blueprint, Response, current_app, g, request
 from msgspec import Struct
 
+from api.access_log import AccessLine, AccessLog
+from api.auth import SCOPES, UNMATCHED, Admission
 from api.errors import problem
-from api.model_server import ModelServer
+from api.feedback import FeedbackLog
+from api.guarded_log import GuardedLog, Outage
+from api.headers import SECURITY_HEADERS
+from api.limits import Limits
+from api.metrics import FEEDBACK, TEXT_TYPE, Metrics, RouteMeter
+from api.model_server import ModelServer, ServedModel
 from api.reloading import Reloader, ReloadStatus
-from api.requests import discard_body, json_body, refuse_foreign_host, request_id_of
+from api.requests import JSON_TYPE as JSON_TYPE
+from api.requests import discard_body, json_body, request_id_from
 from config.settings import Settings
+from models.schema import Schema
+from monitoring.prediction_log import PredictionLog
 
 EXTENSION = "mlops"
-JSON_TYPE = "application/json"
 routes = Blueprint("routes", __name__)
 
 
-class Services(Struct, frozen=True):
+class Services(Struct, frozen=True, kw_only=True):
     """What routes work with; one for each application."""
 
     settings: Settings
     server: ModelServer
     reloader: Reloader
+    metrics: Metrics
+    admission: Admission
+    limits: Limits
+    feedback: FeedbackLog
+    access: AccessLog
+    meters: dict[str, RouteMeter] = {}
+
+    def meter(self, route: str) -> RouteMeter:
+        found = self.meters.get(route)
+        return found or self.meters.setdefault(route, self.metrics.route(route))
+
+
+def make_services(settings: Settings, registry: Path, logs: Path, clock: Callable[[], datetime]) -> Services:
+    """Everything that one application works with; nothing of it starts a thread or shares memory yet.
+
+    Raises `PolicyError` when a field is to be hashed in the log, and there is no key to do it with.
+    """
+    metrics, admission = Metrics(), Admission(settings)
+    log = GuardedLog(PredictionLog(logs, fsync=settings.logging.fsync), settings, metrics)
+    server = ModelServer(log, clock=clock, answered=metrics.answered)
+
+    def prepare() -> None:
+        metrics.attach()
+        admission.attach()
+
+    def observe(status: ReloadStatus, model: ServedModel | None) -> None:
+        metrics.reloaded(status, model.name if model else "", model.version if model else None)
+
+    most_rows = settings.deployment.max_prediction_batch_size
+    return Services(
+        settings=settings,
+        server=server,
+        reloader=Reloader(server, registry, most_rows, prepare=prepare, observe=observe),
+        metrics=metrics,
+        admission=admission,
+        limits=Limits(settings, metrics),
+        feedback=FeedbackLog(logs, Outage(metrics, "feedback", "refused"), fsync=settings.logging.fsync),
+        access=AccessLog(settings, logs, lambda: metrics.log_failed("access", "served")),
+    )
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -47,17 +98,58 @@ def services() -> Services:
 
 @routes.before_app_request
 def admit() -> None:
-    g.request_id = request_id_of(request)
-    if not services().settings.deployment.open_without_keys:
-        refuse_foreign_host(request)
-    services().reloader.ensure_running()
+    g.started = time.perf_counter()
+    g.request_id = request_id_from(request.headers.get("X-Request-ID", ""))
+    g.route = request.url_rule.rule if request.url_rule else UNMATCHED
+    core = services()
+    core.reloader.ensure_running()
+    environ = request.environ
+    scope = SCOPES.get(g.route, "admin")
+    host, remote = environ.get("HTTP_HOST", ""), environ.get("REMOTE_ADDR", "")
+    refusal = core.admission.admit(scope, environ.get("HTTP_AUTHORIZATION", ""), host, remote)
+    if refusal is None and scope is not None:  # what is open to all must answer a health check on the busiest day
+        refusal = core.limits.enter()
+        g.entered = refusal is None
+    if refusal is not None:
+        raise refusal
 
 
 @routes.after_app_request
 def finish(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS:
+        response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = g.get("request_id", "")
-    if response.status_code >= 400 and not discard_body(request):
-        response.headers["Connection"] = "close"
+    if response.status_code >= 400:
+        discard_body(request.environ)
+    return response
+
+
+@routes.teardown_app_request
+def leave(_: BaseException | None) -> None:
+    if g.pop("entered", False):
+        services().limits.leave()
+
+
+@routes.after_app_request
+def account(response: Response) -> Response:
+    """Counts the reply, and gives it its line in the access log."""
+    core, seconds, name = services(), time.perf_counter() - g.started, g.get("problem")
+    core.meter(g.route).end(response.status_code, seconds)
+    if name is not None:
+        core.metrics.problem(name, g.get("error"), current_schema())
+    if core.access.wants(response.status_code):
+        core.access.note(
+            AccessLine(
+                timestamp=core.server.now(),
+                request_id=g.request_id,
+                remote=request.environ.get("REMOTE_ADDR", ""),
+                method=request.method[:16],
+                path=request.path[:200],
+                status=response.status_code,
+                milliseconds=round(seconds * 1000.0, 3),
+                problem=name or msgspec.UNSET,
+            )
+        )
     return response
 
 
@@ -66,6 +158,18 @@ def predict() -> Response:
     core = services()
     body = json_body(request, core.settings.deployment.max_request_bytes)
     return _json(core.server.predict(body, g.request_id))
+
+
+@routes.post("/feedback")
+def feedback() -> Response:
+    """202: what was sent is in the log, and is joined to its predictions later."""
+    core = services()
+    deployment = core.settings.deployment
+    body = json_body(request, deployment.max_request_bytes)
+    most = deployment.max_prediction_batch_size
+    accepted = core.feedback.accept(body, most, current_schema(), g.request_id, core.server.now())
+    core.metrics.count(FEEDBACK, times=accepted.accepted)
+    return _json(accepted, 202)
 
 
 @routes.get("/health")
@@ -99,5 +203,16 @@ def model_info() -> Response:
     return Response(services().server.current().info, content_type=JSON_TYPE)
 
 
-def _json(answer: Struct) -> Response:
-    return Response(msgspec.json.encode(answer), content_type=JSON_TYPE)
+@routes.get("/metrics")
+def metrics() -> Response:
+    """For Prometheus, over all workers."""
+    return Response(services().metrics.text(), content_type=TEXT_TYPE)
+
+
+def current_schema() -> Schema | None:
+    model = services().server.served
+    return model.schema if model is not None else None
+
+
+def _json(answer: Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status, content_type=JSON_TYPE)

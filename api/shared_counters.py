@@ -26,6 +26,7 @@ from config.home import state_home, under_home
 Series = tuple[str, ...]
 
 MAGIC = 0x6D6C6F7073000001
+_KEEPER = "held"
 _HEADER = struct.Struct("<qqqq")  # magic, process, series, bytes of names
 _VALUES = 64
 SLOTS = 4096
@@ -46,7 +47,7 @@ class SharedCounters:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.epoch = 0
-        self._process = 0
+        self._process = 0  # the one that `attach` was for
         self._directory: Path | None = None
         self._descriptor = -1
         self._use(memoryview(bytearray(SIZE)))
@@ -54,8 +55,6 @@ class SharedCounters:
     def attach(self, directory: Path | None) -> None:
         """Moves to a block of shared memory, once in each process, after the fork. What was counted before is left."""
         with self.lock:
-            if self._process == os.getpid():
-                return
             self._process = os.getpid()
             found = _claim(directory) if directory is not None else None
             if found is None:
@@ -64,6 +63,17 @@ class SharedCounters:
             self._descriptor, block = found
             self._use(memoryview(block))
             self.epoch += 1
+
+    def release(self) -> None:
+        """Gives the block up to the next worker; what is counted from now on may be lost."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor, self._directory = -1, None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether `attach` was called in this process."""
+        return self._process == os.getpid()
 
     def slot(self, *series: str) -> int:
         """The position of a series, made at its first use."""
@@ -147,18 +157,34 @@ def shared_directory() -> Path | None:
     return None
 
 
-def remove_idle(directory: Path | None) -> None:
-    """Deletes the blocks that no process owns, and the folder when it is empty: for a server's start and end."""
+def hold(directory: Path | None) -> int | None:
+    """Keeps the blocks while no worker lives, until what this returns is closed: for the parent of the workers."""
     if directory is None:
-        return
-    for path in directory.glob("*.counters"):
-        descriptor = _lock(path)
-        if descriptor is not None:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+        return None
     try:
-        directory.rmdir()
-    except OSError:  # another server of this state root still counts
+        return _lock(directory / _KEEPER)
+    except OSError:
+        return None
+
+
+def remove_idle(directory: Path | None) -> None:
+    """Deletes the blocks that no process owns, unless they are held, and the folder when it is empty."""
+    if directory is None or not directory.is_dir():
+        return
+    try:
+        keeper = _lock(directory / _KEEPER)
+        if keeper is None:
+            return
+        for path in (*directory.glob("*.counters"), directory / "rates"):
+            descriptor = _lock(path)
+            if descriptor is not None:
+                path.unlink()
+                os.close(descriptor)
+        if not any(directory.glob("*.counters")):
+            (directory / _KEEPER).unlink()
+            directory.rmdir()
+        os.close(keeper)
+    except OSError:  # another server of this state root still counts, or has just begun to
         return
 
 

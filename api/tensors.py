@@ -120,7 +120,7 @@ def _tensor_faults(tensor: Tensor, path: str, accepted: Sequence[str], before: d
     if tensor.name in before:
         yield Fault(f"{path}.name", "expected each input once", "string")
     if tensor.datatype not in accepted:
-        yield Fault(f"{path}.datatype", f"expected {_one_of(accepted)} for {_shown(tensor)}", "string")
+        yield Fault(f"{path}.datatype", f"expected {_named(accepted)} for {_shown(tensor)}", "string")
     if math.prod(tensor.shape[1:]) != 1:
         yield Fault(f"{path}.shape", f"expected [rows] or [rows, 1] for {_shown(tensor)}", "array")
     for name in REFUSED_PARAMETERS:
@@ -187,8 +187,11 @@ def _refuse(faults: Iterator[Fault]) -> None:
         raise InvalidRowsError(found)
 
 
-def _one_of(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def _named(datatypes: Sequence[str]) -> str:
+    shown = [name for name in datatypes if name not in INTEGERS]
+    if len(shown) < len(datatypes):
+        shown.append("an INT or UINT")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def _shown(tensor: Tensor) -> str:

@@ -51,9 +51,10 @@ class FirstModel:
         return "python main.py status says more"
 
     def doing(self, last_words: str) -> str:
-        """`last_words` are the scheduler's, in which its child tells the step at work."""
-        at_work = lock_holder("pipeline") is not None
-        return f"the first model: {last_words}" if at_work and last_words else "waiting for the first model"
+        """`last_words` are the scheduler's: its child tells the step at work there, among lines of its log."""
+        if lock_holder("pipeline") is None or not last_words or last_words.startswith("20"):
+            return "waiting for the first model"
+        return f"the first model: {last_words.strip()}"
 
     def _serving(self) -> Manifest | None:
         try:

@@ -7,15 +7,20 @@ before that takes its first connection, because threads do not survive a fork.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+# One thread a worker computes; a second one of OpenBLAS would only hold memory.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _PROJECT = Path(__file__).resolve().parent.parent
 if str(_PROJECT) not in sys.path:
     sys.path.insert(0, str(_PROJECT))
 
 from api.app import bind_address, start_reloading  # noqa: E402
+from api.process import keep_freed_memory, prepare_parent, prepare_worker  # noqa: E402
+from api.shared_counters import hold, remove_idle, shared_directory  # noqa: E402
 from config.logs import configure_logging  # noqa: E402
 from config.settings import ConfigurationError, load_settings  # noqa: E402
 
@@ -29,8 +34,8 @@ except ConfigurationError as error:
 wsgi_app = "api.app:app"
 bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
 workers = _settings.deployment.workers
-# Threads keep connections alive and let a slow client wait without holding the worker.
-worker_class = "gthread"
+# Threads keep connections alive; ours get a request when it has arrived, so that a slow client holds none.
+worker_class = "config.gunicorn_worker.PatientWorker"
 threads = 4
 keepalive = 75
 preload_app = True
@@ -45,10 +50,24 @@ loglevel = _settings.logging.level.lower()
 
 
 def on_starting(server: Any) -> None:
-    configure_logging(_settings.logging.level, "server")
+    configure_logging(_settings.logging.level, "server", as_json=True)
     server.log.error_log.handlers.clear()
     server.log.error_log.propagate = True  # one format, one file
+    remove_idle(shared_directory())  # what a server that was killed has left
+    server.counters = hold(shared_directory())  # a worker that ends leaves its counts to the next
+
+
+def when_ready(server: Any) -> None:
+    prepare_parent()
 
 
 def post_worker_init(worker: Any) -> None:
+    keep_freed_memory()
     start_reloading(worker.wsgi)
+    prepare_worker()
+
+
+def on_exit(server: Any) -> None:
+    if server.counters is not None:
+        os.close(server.counters)
+    remove_idle(shared_directory())

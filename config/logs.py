@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from config.settings import logs_directory
 
 KEPT_DAYS = 14
@@ -59,12 +61,32 @@ class DailyFileHandler(logging.StreamHandler):  # type: ignore[type-arg]
             sys.stderr.write(f"logs go to stderr alone: {path.name} cannot be written: {error.strerror}\n")
 
 
-def configure_logging(level: str = "INFO", name: str = "mlops", directory: Path | None = None) -> None:
+class JsonFormatter(logging.Formatter):
+    """One line of JSON a record; `request_id` where the record has one (`extra={"request_id": …}`)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname,
+            "process": record.process,
+            "logger": record.name,
+            "message": record.getMessage().encode("utf-8", "backslashreplace").decode(),
+        }
+        if request_id := getattr(record, "request_id", None):
+            line["request_id"] = request_id
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure_logging(
+    level: str = "INFO", name: str = "mlops", directory: Path | None = None, *, as_json: bool = False
+) -> None:
     """Sends every log record of `level` and above to stderr and `logs/<name>_YYYYMMDD.log`, times in UTC.
 
-    Replaces what an earlier call has set up.
+    `as_json` writes a line of JSON a record. Replaces what an earlier call has set up.
     """
-    formatter = logging.Formatter(FORMAT, DATE_FORMAT)
+    formatter = JsonFormatter() if as_json else logging.Formatter(FORMAT, DATE_FORMAT)
     formatter.converter = time.gmtime
     root = logging.getLogger()
     for handler in list(root.handlers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +24,10 @@ def raw_column(feature: Feature, values: Sequence[Any]) -> RawColumn:
         return values
     if feature.kind == "datetime":
         values = [None if value is None else parse_datetime(value) for value in values]
-    return np.array(values, dtype=np.float64)  # None becomes NaN
+    try:  # twice as fast as numpy's own way from a sequence
+        return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    except struct.error:
+        return np.array(values, dtype=np.float64)  # None becomes NaN
 
 
 def parse_datetime(text: str) -> float:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 _RANDOM_BITS = 74
 _STEP_BITS = 32
-_STEP_MASK = (1 << _STEP_BITS) - 1
 _LOW_BITS = 62
 _LOW_MASK = (1 << _LOW_BITS) - 1
 _VARIANT = 2 << _LOW_BITS
 _DRAWN_BYTES = 4096
+_LENGTH = 36
+#: From this many on they are made together, unless the low bits would carry.
+_MANY = 8
 
 
 class IdSource:
@@ -42,11 +45,11 @@ class IdSource:
             first = self._next()
             if count == 1:
                 return [_text(*first)]
-            steps = self._steps(count - 1)
-            if first[1] & _LOW_MASK <= _LOW_MASK - count * (_STEP_MASK + 1):
-                self._random += sum(steps)
-                return _texts(first, steps)
-            return [_text(*first), *(_text(*self._next()) for _ in steps)]  # a carry within the run: one by one
+            if count < _MANY or first[1] & _LOW_MASK > _LOW_MASK - (count << _STEP_BITS):
+                return [_text(*first), *(_text(*self._next()) for _ in range(count - 1))]
+            steps = [1 + step for step in struct.unpack(f"={count - 1}I", self._random_bytes(4 * (count - 1)))]
+            self._random += sum(steps)
+            return _texts(first, steps)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()  # the parent's may have been held at the fork
@@ -73,10 +76,6 @@ class IdSource:
         self._used = start + size
         return int.from_bytes(self._drawn[start : self._used], "big") & ((1 << count) - 1)
 
-    def _steps(self, count: int) -> list[int]:
-        drawn = struct.unpack(f"={count}I", self._random_bytes(4 * count))
-        return [1 + step for step in drawn]
-
 
 def _text(moment: int, random: int) -> str:
     """48 bits of time, version 7, 12 random bits, the variant, 62 random bits."""
@@ -85,12 +84,15 @@ def _text(moment: int, random: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _texts(first: tuple[int, int], steps: list[int]) -> list[str]:
+def _texts(first: tuple[int, int], steps: Sequence[int]) -> list[str]:
     """The first identifier and one after each step; only the low bits differ."""
-    head = _text(*first)[:19]
-    lows = itertools.accumulate(steps, initial=_VARIANT | first[1] & _LOW_MASK)
-    tails = map("%016x".__mod__, lows)
-    return [f"{head}{tail[:4]}-{tail[4:]}" for tail in tails]
+    lows = np.cumsum(np.array([_VARIANT | first[1] & _LOW_MASK, *steps], dtype=np.uint64))
+    digits = np.frombuffer(lows.astype(">u8").tobytes().hex().encode(), dtype=np.uint8).reshape(-1, 16)
+    letters = np.empty((len(lows), _LENGTH), dtype=np.uint8)
+    letters[:] = np.frombuffer(_text(*first).encode(), dtype=np.uint8)
+    letters[:, 19:23], letters[:, 24:] = digits[:, :4], digits[:, 4:]
+    text = letters.tobytes().decode()
+    return [text[start : start + _LENGTH] for start in range(0, len(text), _LENGTH)]
 
 
 _SHARED = IdSource()

@@ -29,7 +29,7 @@ def compare(settings: Settings, deployment: Deployment, prepared: Prepared, regi
         bundle = deployment.bundle(champion)
     except DeploymentError as error:
         return first_decision(settings, f"the champion, version {champion}, cannot be served: {error}")
-    verdict = fit_between(bundle.schema, prepared.data.schema)
+    verdict = fit_between(bundle.schema, prepared.schema)
     if verdict.fit == "comparable":
         return _compare_with(bundle, settings, prepared, registered)
     if bundle.manifest.sample and not registered.manifest.sample:
@@ -41,7 +41,7 @@ def _compare_with(bundle: Bundle, settings: Settings, prepared: Prepared, regist
     rows = _rows_both_held_out(bundle, prepared)
     return compare_on_rows(
         settings,
-        prepared.test_target[rows],
+        prepared.test.target[rows],
         _champion_answers(bundle, prepared, rows),
         registered.packaged.test_probabilities[rows],
         champion_age_days=_age_days(bundle.manifest),
@@ -50,23 +50,19 @@ def _compare_with(bundle: Bundle, settings: Settings, prepared: Prepared, regist
 
 def _rows_both_held_out(bundle: Bundle, prepared: Prepared) -> NDArray[np.intp]:
     """Positions in the test part of the rows that the champion held out too; none where that cannot be told."""
-    mask = held_out_of_table(bundle.manifest.split, prepared.table, _test_rows(prepared), bundle.schema)
+    table = prepared.test_table
+    mask = held_out_of_table(bundle.manifest.split, table, np.arange(len(table.frame)), bundle.schema)
     return np.empty(0, dtype=np.intp) if mask is None else np.flatnonzero(mask)
 
 
 def _champion_answers(bundle: Bundle, prepared: Prepared, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """The champion's probabilities on some of the test rows, its classes in the challenger's order."""
     runtime = ModelRuntime(bundle)
-    given = prepared.table.frame.take(_test_rows(prepared)[rows])
-    frame: pd.DataFrame = conform(given, bundle.schema, prepared.table.source)
+    given = prepared.test_table.frame.take(rows)
+    frame: pd.DataFrame = conform(given, bundle.schema, prepared.source)
     answers = runtime.probabilities(runtime.encoder.encode(frame_to_raw(bundle.schema, frame)))
-    order = [bundle.schema.classes.index(label) for label in prepared.data.schema.classes]
+    order = [bundle.schema.classes.index(label) for label in prepared.schema.classes]
     return answers[:, order].astype(np.float64)
-
-
-def _test_rows(prepared: Prepared) -> NDArray[np.intp]:
-    """Of the table as it was read."""
-    return prepared.data.rows[prepared.data.split.test]
 
 
 def _age_days(manifest: Manifest) -> float:

@@ -30,6 +30,7 @@ from monitoring.run_records import RunRecord, RunRecords, RunStatus, Trigger
 from monitoring.store import Store
 from pipeline.deployment import Deployment
 from pipeline.errors import InputError
+from pipeline.memory import release_memory
 from pipeline.progress import Progress, Silent
 from pipeline.sample_data import is_sample
 from pipeline.shutdown import Interrupted, last_act
@@ -138,12 +139,16 @@ class PipelineRun:
             self._repair()
             with self._step("ingest", "reading the table"):
                 table = read()
+            release_memory()
             with self._step("check", f"checking {len(table.frame):,} rows of {table.source}"):
                 self.records.note(self.run_id, rows=len(table.frame), data_source=table.source)
                 prepared = steps.prepare_data(self.settings, self.run_id, table, self.deployment)
+            del table
+            release_memory()
             preload()  # MLflow's import takes seconds; it goes on while the cores train
             with self._step("train", f"training {len(self.settings.training.candidates)} candidates"):
                 trained = steps.train(self.settings, prepared, self.progress)
+            release_memory()
             with self._step("register", "packaging and registering the best"):
                 self._in_mlflow = True
                 registered = registration.register(

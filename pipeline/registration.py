@@ -44,8 +44,8 @@ def register(
         TrainingError: no candidate can be served.
         RegistryError: MLflow cannot be reached.
     """
-    schema = prepared.data.schema
-    packaged = package_best(select(trained.results), schema, prepared.test)
+    schema = prepared.schema
+    packaged = package_best(select(trained.results), schema, prepared.test.raw)
     manifest = _manifest(settings, run_id, prepared, packaged)
     staged = deployment.staging(run_id)
     digest = write_bundle(staged, manifest, _served_files(packaged, prepared, manifest.metrics))
@@ -55,14 +55,13 @@ def register(
     _log_candidates(runs, mlflow_run_id, trained.results, {**trained.failures(), **packaged.left_aside})
     runs.log_bundle(mlflow_run_id, staged)
     runs.log_files(mlflow_run_id, prepared.quality_report, "quality")
-    sample = prepared.data.frame.take(prepared.data.split.train[:3])
     version = deployment.registry.create_version(
         mlflow_run_id,
         run_id=run_id,
         manifest_sha256=digest,
         algorithm=packaged.result.name,
         metrics=manifest.metrics,
-        model_uri=runs.log_sklearn_model(mlflow_run_id, packaged.result.pipeline, schema, sample),
+        model_uri=runs.log_sklearn_model(mlflow_run_id, packaged.result.pipeline, schema, prepared.examples),
     )
     deployment.adopt(run_id, version)
     return Registered(packaged, manifest, version, mlflow_run_id)
@@ -74,31 +73,31 @@ def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Pac
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         task="classification",
-        classes=prepared.data.schema.classes,
+        classes=prepared.schema.classes,
         algorithm=packaged.result.name,
         metrics=_metrics(packaged, prepared),
-        split=prepared.data.split.rule,
-        data_source=prepared.table.source,
-        sample=prepared.table.sample,
+        split=prepared.rule,
+        data_source=prepared.source,
+        sample=prepared.sample,
         libraries=library_versions(),
     )
 
 
 def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
-    matrix = Encoder(prepared.data.schema).encode(prepared.train)
+    matrix = Encoder(prepared.schema).encode(prepared.train.raw)
     trained = answer(packaged.session, matrix).astype(np.float64)
     tested = packaged.test_probabilities.astype(np.float64)
     return {
-        **evaluate(prepared.train_target, trained, "train_"),
-        **evaluate(prepared.test_target, tested, "test_"),
+        **evaluate(prepared.train.target, trained, "train_"),
+        **evaluate(prepared.test.target, tested, "test_"),
     }
 
 
 def _served_files(packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
-    schema = prepared.data.schema
+    schema = prepared.schema
     tested = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
     reference = build_reference(
-        schema, prepared.train, packaged.test_probabilities, actual=prepared.test_target, metrics=tested
+        schema, prepared.train.raw, packaged.test_probabilities, actual=prepared.test.target, metrics=tested
     )
     return {
         SCHEMA: msgspec.json.encode(schema),
@@ -109,13 +108,12 @@ def _served_files(packaged: Packaged, prepared: Prepared, metrics: Metrics) -> d
 
 
 def _params(settings: Settings, prepared: Prepared, packaged: Packaged) -> dict[str, object]:
-    split = prepared.data.split
     return {
-        "data_source": prepared.table.source,
+        "data_source": prepared.source,
         "target": settings.target_column,
-        "train_rows": len(split.train),
-        "test_rows": len(split.test),
-        "split": split.rule.method,
+        "train_rows": len(prepared.train.rows),
+        "test_rows": len(prepared.test.rows),
+        "split": prepared.rule.method,
         "metric": settings.model_selection.metric,
         "winner": packaged.result.name,
     }

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from config.home import under_home
 from config.settings import Settings
+from models.bundle import SplitRule
 from models.encoding import Encoder, RawColumn
 from models.frame import frame_to_raw
+from models.schema import Schema
 from monitoring.alerts import write_whole
 from monitoring.plain_json import encode_pretty
 from pipeline.data_processing import Preparation, QualityError, prepare
 from pipeline.data_quality import QualityReport, write_quarantine
+from pipeline.data_split import Rows
 from pipeline.deployment import Deployment
 from pipeline.metrics import Labels
-from pipeline.model_training import CandidateResult, train_candidates
+from pipeline.model_training import CandidateResult, train_on_matrix
 from pipeline.pictures import DRAWN_ROWS, Drawing, draw_in_background, leave_for_drawing
 from pipeline.progress import Progress
 from pipeline.table_reading import Table
@@ -25,23 +32,39 @@ from pipeline.table_reading import Table
 if TYPE_CHECKING:
     from pipeline.registration import Registered
 
+#: Rows of MLflow's input example.
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Side:
+    """The rows of one side of the split."""
+
+    #: Their positions in the table as it was read.
+    rows: Rows
+    #: In the schema's order.
+    raw: list[RawColumn]
+    target: Labels
+    #: When they were, where the split is by time.
+    time: NDArray[np.float64] | None
+
 
 @dataclass(frozen=True)
 class Prepared:
-    table: Table
-    data: Preparation
-    #: Raw columns of each side, in the schema's order.
-    train: list[RawColumn]
-    test: list[RawColumn]
+    """What the later steps need of a table. The rest of it is let go: training needs the memory."""
+
+    source: str
+    #: Every row is of the generated sample.
+    sample: bool
+    schema: Schema
+    rule: SplitRule
+    train: Side
+    test: Side
+    #: The test rows as they were read, for the champion to read in its own way.
+    test_table: Table
+    #: The first training rows, typed.
+    examples: pd.DataFrame
     quality_report: Path
-
-    @property
-    def train_target(self) -> Labels:
-        return self.data.target[self.data.split.train]
-
-    @property
-    def test_target(self) -> Labels:
-        return self.data.target[self.data.split.test]
 
 
 @dataclass(frozen=True)
@@ -78,16 +101,30 @@ def prepare_data(settings: Settings, run_id: str, table: Table, deployment: Depl
     report = _write_report(run_id, data.quality)
     if len(data.quarantine):
         write_quarantine(data.quarantine, under_home("data/quarantine"), run_id)
-    train, test = (frame_to_raw(data.schema, data.frame.take(rows)) for rows in (data.split.train, data.split.test))
-    return Prepared(table, data, train, test, report)
+    train, test = _side(data, data.split.train), _side(data, data.split.test)
+    return Prepared(
+        source=table.source,
+        sample=table.sample,
+        schema=data.schema,
+        rule=data.split.rule,
+        train=train,
+        test=test,
+        test_table=replace(table, frame=table.frame.take(test.rows)),
+        examples=data.frame.take(data.split.train[:EXAMPLES]),
+        quality_report=report,
+    )
+
+
+def _side(data: Preparation, rows: Rows) -> Side:
+    raw = frame_to_raw(data.schema, data.frame.take(rows))
+    return Side(data.rows[rows], raw, data.target[rows], None if data.time is None else data.time[rows])
 
 
 def train(settings: Settings, prepared: Prepared, progress: Progress) -> Trained:
     """Cross-validates and refits every candidate on the training part; raises `TrainingError`."""
-    data = prepared.data
-    rows = data.split.train
-    time = None if data.time is None else data.time[rows]
-    results = train_candidates(data.frame.take(rows), prepared.train_target, data.schema, settings, progress, time=time)
+    side = prepared.train
+    matrix = Encoder(prepared.schema).encode(side.raw)
+    results = train_on_matrix(matrix, side.target, prepared.schema, settings, progress, time=side.time)
     return Trained(results, settings.model_selection.cross_validation_folds)
 
 
@@ -99,12 +136,12 @@ def leave_pictures(settings: Settings, run_id: str, prepared: Prepared, register
         mlflow_run_id=registered.mlflow_run_id,
         metric=settings.model_selection.metric,
         seed=settings.data_split.random_state,
-        schema=prepared.data.schema,
+        schema=prepared.schema,
     )
-    matrix = Encoder(prepared.data.schema).encode([column[:DRAWN_ROWS] for column in prepared.test])
-    packaged = registered.packaged
+    test, packaged = prepared.test, registered.packaged
+    matrix = Encoder(prepared.schema).encode([column[:DRAWN_ROWS] for column in test.raw])
     draw_in_background(
-        leave_for_drawing(run_id, drawing, prepared.test_target, packaged.test_probabilities, matrix, packaged.model)
+        leave_for_drawing(run_id, drawing, test.target, packaged.test_probabilities, matrix, packaged.model)
     )
 
 

@@ -40,8 +40,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Ite
 def run_on(home: Path, table: pd.DataFrame, target: str = "target", ending: str = "csv") -> RunOutcome | str:
     """The outcome, or the sentence of the refusal; anything else is raised."""
     path = home / f"table.{ending}"
-    write = {"csv": table.to_csv, "jsonl": lambda path, **_: table.to_json(path, orient="records", lines=True)}[ending]
-    write(path, index=False)
+    if ending == "csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=True)
     before = path.read_bytes()
     try:
         outcome: RunOutcome | str = run_now(str(path), target)

@@ -45,13 +45,12 @@ def test_a_model_equal_to_the_champion_is_not_promoted(home: Path, credit: Train
     outcome = run_on(home, credit.table)
     assert_registered_and_not_promoted(home, outcome, "keep")
     assert outcome.decision["difference"] == pytest.approx(0.0, abs=1e-9)
-    assert outcome.decision["rows"] == len(credit.prepared.data.split.test)
+    assert outcome.decision["rows"] == len(credit.prepared.test.rows)
 
 
 def test_fault_07_a_worse_model_is_registered_and_never_promoted(home: Path, credit: TrainedState) -> None:
     """Its training labels are noise; the held-out ones are true."""
-    table, split = credit.table, credit.prepared.data
-    train = split.rows[split.split.train]
+    table, train = credit.table, credit.prepared.train.rows
     labels = table["Status"].to_numpy(dtype=object, copy=True)
     labels[train] = np.random.default_rng(0).permutation(labels[train])
     outcome = run_on(home, table.assign(Status=labels))

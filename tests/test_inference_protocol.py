@@ -172,7 +172,7 @@ REFUSALS: list[tuple[Any, ...]] = [
     ({"parameters": {"sequence_id": 1}}, "sequence_id"),
     (changed(AGE, datatype="BYTES"), "$.inputs[0].datatype", "FP64", "age"),
     (changed(AGE, datatype="BF16"), "$.inputs[0].datatype", "FP64"),
-    (changed(PLAN, datatype="FP64"), "$.inputs[3].datatype", "INT64"),
+    (changed(PLAN, datatype="FP64"), "$.inputs[3].datatype", "an INT"),
     (changed(AGE, shape=[2, 2]), "$.inputs[0].shape", "[rows, 1]"),
     (changed(AGE, shape=[]), "$.inputs[0].shape"),
     (changed(AGE, shape=[-4]), "$.inputs[0].shape"),
@@ -229,9 +229,9 @@ def test_raw_texts_must_hold_together(client: FlaskClient, text: bytes) -> None:
 
 def test_other_names_and_versions_are_not_found(client: FlaskClient) -> None:
     body = {"inputs": tensors(ROWS)}
-    refused(client.post("/v2/models/other/infer", json=body), 404, "production_model")
-    refused(client.post("/v2/models/production_model/versions/2/infer", json=body), 404, "version in service is 1")
-    refused(client.get("/v2/models/other"), 404, "production_model")
+    refused(client.post("/v2/models/other/infer", json=body), 404, "registered_name")
+    refused(client.post("/v2/models/production_model/versions/2/infer", json=body), 404, "not in service")
+    refused(client.get("/v2/models/other"), 404, "registered_name")
     refused(client.get("/v2/nothing"), 404)
     refused(client.get(INFER), 405)
 

@@ -24,7 +24,7 @@ from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from tests.command_line import failure
 from tests.states import copy_of_tiny, environment_of, new_state, state
-from tests.test_kill import wait_for
+from tests.test_kill import read_until, wait_for
 from tests.trained import in_force
 
 __all__ = ["state"]
@@ -63,23 +63,22 @@ def test_start_runs_everything_revives_what_dies_and_leaves_nothing_behind(tiny:
         [sys.executable, str(PROJECT_ROOT / "main.py"), "start"],
         env=environment_of(home, MLOPS_DEPLOYMENT__WORKERS="1", **ports),
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        assert start.stdout is not None
-        printed = "".join(iter(start.stdout.readline, "Ctrl-C ends all.\n"))
+        printed = read_until(start, "Ctrl-C ends all.")
         assert f"http://127.0.0.1:{port}/predict" in printed
         assert f"http://127.0.0.1:{mlflow}" in printed
         assert answers(f"http://127.0.0.1:{port}/ready")
         assert answers(f"http://127.0.0.1:{mlflow}/health")
         (server,) = (pid for pid, command in processes_of(home).items() if "gunicorn" in command and leads(pid))
         os.kill(server, signal.SIGKILL)
-        wait_for(lambda: server not in processes_of(home) and answers(f"http://127.0.0.1:{port}/ready"))
+        read_until(start, "the server has ended and is started again")
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/ready"))
         start.send_signal(signal.SIGINT)
-        _, told = start.communicate(timeout=30)
+        told, _ = start.communicate(timeout=30)
         assert start.returncode == 0
-        assert "the server has ended and is started again" in told
         assert "Traceback" not in told
         assert processes_of(home) == {}
     finally:

@@ -19,13 +19,13 @@ from config.settings import load_settings
 from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, read_manifest, write_bundle
 from models.mlflow_connection import MlflowConnection, RegistryError
 from models.mlflow_registry import Registry
+from models.mlflow_runs import RunLog
 from models.reference import decode_reference
 from models.serving_plan import PlannedBundle
 from monitoring.prediction_log import PredictionLog, read_predictions
 from monitoring.promotion_history import PromotionHistory
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
-from pipeline import registration
 from pipeline.data_quality import QualityReport
 from pipeline.errors import InputError
 from pipeline.onnx_export import export_onnx
@@ -119,7 +119,7 @@ def test_fault_06_the_winner_is_the_best_of_the_cross_validation(state: TrainedS
 
 def test_the_reference_is_of_the_training_rows_and_of_held_out_scores(state: TrainedState) -> None:
     reference = decode_reference(bundle_in(state.home, "1", REFERENCE).extra[REFERENCE])
-    assert reference.rows == len(state.prepared.data.split.train)
+    assert reference.rows == len(state.prepared.train.rows)
     assert len(reference.features) == len(state.schema.features)
 
 
@@ -147,7 +147,7 @@ def spread(pipeline: Any, table: pd.DataFrame, state: TrainedState) -> np.ndarra
 
 def serve_candidate(folder: Path, state: TrainedState, pipeline: Any) -> ModelServer:
     """A server of any candidate, from a bundle made as a run makes it."""
-    checks = checks_of(pipeline, state.schema, state.prepared.test)
+    checks = checks_of(pipeline, state.schema, state.prepared.test.raw)
     files = {
         SCHEMA: msgspec.json.encode(state.schema),
         MODEL: export_onnx(pipeline, state.schema),
@@ -204,7 +204,7 @@ def test_a_run_that_fails_in_the_middle_of_registering_is_ended_everywhere(
         raise RegistryError("the disk is full")
 
     home = copy_of(penguins, tmp_path)
-    monkeypatch.setattr(registration.RunLog, "log_bundle", full)
+    monkeypatch.setattr(RunLog, "log_bundle", full)
     with in_force(home):
         with pytest.raises(RegistryError):
             run_now(None, None)

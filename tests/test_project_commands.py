@@ -53,7 +53,7 @@ def test_start_with_data_of_ones_own_passes_the_names_on_as_they_are(checkout: P
     data, target = 'it\'s "my" file $$1.csv', "Culmen Length (mm)"
     assert make(checkout, "start", f"DATA={data}", f"TARGET={target}").returncode == 0
     expected = ["main.py", "init", "--data", data.replace("$$", "$"), "--target", target]
-    assert calls(checkout) == [expected, ["main.py", "run"], ["main.py", "start"]]
+    assert calls(checkout) == [expected, ["main.py", "start"]]
 
 
 def test_start_with_data_and_no_target_says_what_is_missing(checkout: Path) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +17,7 @@ from models.row_hash import held_out, row_hashes
 from monitoring.data_files import DataFiles
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
+from pipeline.data_processing import conform
 from pipeline.data_split import LazyRaw
 from pipeline.errors import InputError
 from pipeline.orchestrator import PipelineRun
@@ -231,11 +233,10 @@ def test_rows_keep_their_side_over_a_retraining(home: Path, penguins: TrainedSta
     retrain(home)
     before, after = (bundle_in(home, version).manifest.split for version in ("1", "2"))
     assert (before.columns, before.key, before.test_size) == (after.columns, after.key, after.test_size)
-    data = penguins.prepared.data
-    features = [feature for feature in data.features if feature.name in after.columns]
-    hashes = row_hashes(LazyRaw(data.frame, features), after.key)
-    tested = set(data.split.test.tolist())
-    assert [row in tested for row in range(len(hashes))] == held_out(hashes, after.test_size).tolist()
+    frame = conform(penguins.table, penguins.schema)
+    features = [feature for feature in penguins.schema.features if feature.name in after.columns]
+    mask = held_out(row_hashes(LazyRaw(frame, features), after.key), after.test_size)
+    assert np.flatnonzero(mask).tolist() == sorted(penguins.prepared.test.rows)
 
 
 def test_the_models_of_generated_files_give_way_together(sample: TrainedState, tmp_path: Path) -> None:

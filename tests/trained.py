@@ -60,11 +60,11 @@ class TrainedState:
 
     @property
     def test_table(self) -> pd.DataFrame:
-        return self.table.iloc[self.prepared.data.rows[self.prepared.data.split.test]]
+        return self.table.iloc[self.prepared.test.rows]
 
     @property
     def schema(self) -> Schema:
-        return self.prepared.data.schema
+        return self.prepared.schema
 
 
 @contextmanager

@@ -1,0 +1,179 @@
+"""Keys: made, listed and revoked, followed by every process, and never to be read from anything that is kept."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from api.keys import KeyRing, KeysError, create_key, has_keys, read_keys, revoke_key
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "main.py"), "keys", *arguments],
+        capture_output=True,
+        text=True,
+        env={"MLOPS_HOME": str(home), "PATH": "/usr/bin:/bin"},
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_file_holds_digests_and_is_for_its_owner_alone(path: Path) -> None:
+    created = create_key(path, "app", ["read", "predict"], NOON)
+    assert created.key not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (kept,) = read_keys(path)
+    assert (kept.name, kept.scopes, kept.created_at) == ("app", ("predict", "read"), NOON)
+    assert created.key.endswith(kept.last_characters) and len(kept.last_characters) == 4
+
+
+def test_a_key_is_long_and_no_two_are_alike(path: Path) -> None:
+    made = [create_key(path, f"k{number}", ["read"], NOON).key for number in range(5)]
+    assert len(set(made)) == 5
+    assert min(map(len, made)) >= 43
+
+
+def test_keys_made_at_once_are_all_kept(path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: create_key(path, f"k{number}", ["read"], NOON), range(16)))
+    assert len(read_keys(path)) == 16
+    assert [file.name for file in path.parent.iterdir()] == ["keys.json"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 65, 'a"b', "é"])
+def test_a_name_that_is_none_is_refused(path: Path, name: str) -> None:
+    with pytest.raises(KeysError, match="no name"):
+        create_key(path, name, ["read"], NOON)
+
+
+def test_a_name_is_taken_once(path: Path) -> None:
+    create_key(path, "app", ["read"], NOON)
+    with pytest.raises(KeysError, match="there is a key named app"):
+        create_key(path, "app", ["read"], NOON)
+
+
+def test_an_unknown_name_is_told_with_the_known_ones(path: Path) -> None:
+    create_key(path, "app", ["read"], NOON)
+    with pytest.raises(KeysError, match="no key named other; the keys: app"):
+        revoke_key(path, "other")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"keys": [{"name": 1}]}', b"\xff"])
+def test_a_file_that_is_no_file_of_keys_is_refused_and_not_overwritten(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(KeysError):
+        create_key(path, "app", ["read"], NOON)
+    assert path.read_bytes() == content
+
+
+def test_a_newer_format_is_refused(path: Path) -> None:
+    path.write_text('{"format_version": 2, "keys": []}')
+    with pytest.raises(KeysError, match="format 2"):
+        read_keys(path)
+
+
+def test_a_ring_finds_the_key_and_nothing_else(path: Path, clock: Clock) -> None:
+    made = {name: create_key(path, name, ["read"], NOON).key for name in ("one", "two")}
+    ring = KeyRing(path, clock)
+    assert [getattr(ring.find(key), "name", None) for key in made.values()] == ["one", "two"]
+    for wrong in ("", made["one"][:-1], made["one"] + "x", made["one"].upper(), "mlops_", "\udcff", "é"):
+        assert ring.find(wrong) is None
+
+
+def test_a_ring_follows_the_file_within_a_second(path: Path, clock: Clock) -> None:
+    ring = KeyRing(path, clock)
+    assert ring.keys() == ()
+    key = create_key(path, "app", ["read"], NOON).key
+    clock.now += 1.0
+    assert ring.find(key) is not None
+    revoke_key(path, "app")
+    clock.now += 1.0
+    assert ring.find(key) is None
+    assert (ring.keys(), ring.problem) == ((), None)
+
+
+def test_a_ring_looks_at_the_file_a_few_times_a_second_at_most(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    monkeypatch.setattr("api.keys._signature", lambda _: looked.append(1))
+    ring = KeyRing(path, clock)
+    for _ in range(1000):
+        ring.keys()
+        clock.now += 0.001
+    assert len(looked) <= 3
+
+
+@pytest.mark.parametrize("accident", ["vanished", "torn", "unreadable"])
+def test_keys_stay_in_force_when_their_file_breaks_and_it_heals(path: Path, clock: Clock, accident: str) -> None:
+    """Nobody is let in because a disk failed."""
+    key = create_key(path, "app", ["read"], NOON).key
+    ring = KeyRing(path, clock)
+    assert ring.find(key) is not None
+    content = path.read_bytes()
+    path.unlink()
+    if accident == "torn":
+        path.write_bytes(content[:40])
+    elif accident == "unreadable":
+        path.mkdir()
+    clock.now += 1.0
+    assert ring.find(key) is not None and ring.keys()
+    assert ring.problem is not None and str(path.parent) not in ring.problem
+    if accident == "unreadable":
+        path.rmdir()
+    path.write_bytes(content)
+    clock.now += 1.0
+    assert ring.find(key) is not None
+    assert ring.problem is None
+
+
+def test_a_file_that_cannot_be_read_counts_as_keys(home: Path) -> None:
+    assert not has_keys()
+    (home / "keys.json").write_text("torn")
+    assert has_keys()
+
+
+def test_the_command_line_creates_lists_and_revokes(tmp_path: Path) -> None:
+    created = json.loads(command(tmp_path, "create", "app", "--scope", "predict", "--scope", "read", "--json").stdout)
+    assert created["scopes"] == ["predict", "read"]
+    listed = command(tmp_path, "list", "--json").stdout
+    assert created["key"] not in listed and "sha256" not in listed
+    assert json.loads(listed)[0]["last_characters"] == created["key"][-4:]
+    assert command(tmp_path, "revoke", "app").returncode == 0
+    assert json.loads(command(tmp_path, "list", "--json").stdout) == []
+
+
+def test_the_command_line_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    unknown, wrong_scope = command(tmp_path, "revoke", "app"), command(tmp_path, "create", "app", "--scope", "root")
+    assert (unknown.returncode, wrong_scope.returncode) == (1, 2)
+    assert "no key named app" in unknown.stderr and "Traceback" not in unknown.stderr + wrong_scope.stderr
+    assert "keys create" in command(tmp_path, "list").stdout
