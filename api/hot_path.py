@@ -17,7 +17,9 @@ from msgspec import Struct
 
 from api.auth import SCOPES
 from api.headers import SECURITY_HEADERS
+from api.model_server import Reply
 from api.requests import JSON_TYPE, json_body_of, request_id_from
+from monitoring.ids import uuid7
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -51,18 +53,20 @@ class HotPath:
         if environ.get("PATH_INFO") != PATH or environ["REQUEST_METHOD"] != "POST":
             return self._flask(environ, start_response)
         started = time.perf_counter()
-        request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
+        given = environ.get("HTTP_X_REQUEST_ID")
+        request_id = request_id_from(given) if given else ""
         try:
-            reply = self._answer(environ, request_id)
+            reply = self._answer(environ, request_id, started)
         except Exception as error:
-            environ[_CARRIED] = Carried(error, request_id, started)
+            environ[_CARRIED] = Carried(error, request_id or uuid7(), started)
             return self._flask(environ, start_response)
-        length = ("Content-Length", str(len(reply)))
-        start_response("200 OK", [*_HEADERS, length, ("X-Request-ID", request_id)])
+        body = self._encode(reply)
+        ends = [("Content-Length", str(len(body))), ("X-Request-ID", request_id or reply.prediction_id[0])]
+        start_response("200 OK", _HEADERS + ends)
         self._meter.end(200, time.perf_counter() - started)
-        return [reply]
+        return [body]
 
-    def _answer(self, environ: dict[str, Any], request_id: str) -> bytes:
+    def _answer(self, environ: dict[str, Any], request_id: str, started: float) -> Reply:
         core = self._core
         core.reloader.ensure_running()
         seen = environ.get
@@ -71,12 +75,12 @@ class HotPath:
         if refusal is not None:
             raise refusal
         try:
-            return self._encode(core.server.predict(json_body_of(environ, self._most_bytes), request_id))
+            return core.server.predict(json_body_of(environ, self._most_bytes), request_id, started)
         finally:
             core.limits.leave()
 
 
-_HEADERS = (("Content-Type", JSON_TYPE), *SECURITY_HEADERS)
+_HEADERS = [("Content-Type", JSON_TYPE), *SECURITY_HEADERS]
 
 
 def install(app: Flask, core: Services) -> None:

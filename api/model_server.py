@@ -23,9 +23,10 @@ from api.records import Record, RecordReader
 from api.row_decoder import RowDecoder
 from api.row_warnings import RowWarning, WarningRules
 from models.bundle import BundleError, read_bundle
+from models.encoding import Matrix
 from models.raw_rows import raw_column
 from models.row_packing import RowPacker
-from models.runtime import ModelRuntime, SingleRun
+from models.runtime import ModelRuntime, Probabilities, SingleRun
 from models.schema import ClassLabel, Feature, Schema
 from models.serving_plan import PlannedBundle
 from monitoring.ids import IdSource
@@ -33,6 +34,10 @@ from monitoring.prediction_log import LoggedWarning, PredictionLine
 
 #: Facts of the manifest that stay on the host: addresses of data, the key of the split, digests of single files.
 _UNPUBLISHED = ("data_source", "split", "files", "format_version")
+
+
+#: Up to so many rows are packed one by one; from there on columns are faster.
+FEW_ROWS = 32
 
 
 class NoModelError(Exception):
@@ -85,7 +90,20 @@ class ServedModel:
             if probability is not None:
                 top = max(probability)
                 return Scores([probability], [probability.index(top)], [top], [])
+        elif len(records) <= FEW_ROWS:
+            matrix = self._packed(records)
+            if matrix is not None:
+                return _scores(self._runtime.probabilities(matrix), [])
         return self._of_any(records)
+
+    def _packed(self, records: Sequence[Record]) -> Matrix | None:
+        """The matrix of rows that hold nothing to warn of, row by row; None when one is not such a row."""
+        matrix = np.empty((len(records), self._runtime.encoder.width), dtype=np.float32)
+        pack, cells = self._packer.pack_into, self._reader.cells
+        for record, row in zip(records, matrix, strict=True):
+            if not pack(row, cells(record)):
+                return None
+        return matrix
 
     def _of_ordinary(self, record: Record) -> list[float] | None:
         """The short way for one row that holds nothing to warn of; None when it is not such a one."""
@@ -102,8 +120,12 @@ class ServedModel:
         columns = self._reader.columns(records)
         raw = [raw_column(feature, values) for feature, values in zip(self.schema.features, columns, strict=True)]
         answers = self._runtime.probabilities(self._runtime.encoder.encode(raw))
-        top = np.ascontiguousarray(answers.T).max(axis=0)  # class by class: many times faster than row by row
-        return Scores(answers.tolist(), answers.argmax(axis=1).tolist(), top.tolist(), self._rules.of(raw))
+        return _scores(answers, self._rules.of(raw))
+
+
+def _scores(answers: Probabilities, warnings: list[RowWarning]) -> Scores:
+    top = np.ascontiguousarray(answers.T).max(axis=0)  # class by class: many times faster than row by row
+    return Scores(answers.tolist(), answers.argmax(axis=1).tolist(), top.tolist(), warnings)
 
 
 class PredictionWriter(Protocol):
@@ -148,31 +170,32 @@ class ModelServer:
     def now(self) -> datetime:
         return self._clock()
 
-    def predict(self, body: bytes, request_id: str) -> Reply:
-        """Answers a JSON body; raises `NoModelError`, `RequestError` or `LogError`."""
-        started = time.perf_counter()
+    def predict(self, body: bytes, request_id: str, started: float | None = None) -> Reply:
+        """Answers a JSON body; raises `NoModelError`, `RequestError` or `LogError`. See `answer`."""
+        started = time.perf_counter() if started is None else started
         model = self.current()
         return self.answer(model, model.decoder.records(body), request_id, started)
 
     def answer(self, model: ServedModel, rows: Sequence[Record], request_id: str, started: float) -> Reply:
         """Answers validated rows with `model`; `started` is the request's start by `time.perf_counter`.
 
-        When this returns, each row's line is whole in the log. Raises `LogError` otherwise.
+        A request without an id of its own (`""`) is logged under that of its first prediction. When this returns, each row's line is whole in the log. Raises `LogError` otherwise.
         """
         scores = model.score(rows)
         classes = model.schema.classes
+        ids = self._ids.take(len(rows))
         reply = Reply(
             prediction=[classes[index] for index in scores.winners],
             probability=scores.probability,
             classes=classes,
-            prediction_id=self._ids.take(len(rows)),
+            prediction_id=ids,
             model_name=model.name,
             model_version=model.version,
             timestamp=self._clock(),
             warnings=scores.warnings or UNSET,
         )
         latency = round((time.perf_counter() - started) * 1000.0, 3)
-        self._log.append(_lines(reply, rows, scores, request_id, latency))
+        self._log.append(_lines(reply, rows, scores, request_id or ids[0], latency))
         self._answered(reply)
         return reply
 
@@ -189,6 +212,9 @@ def load_model(registry: Path, planned: PlannedBundle, max_rows: int) -> ServedM
 def _lines(
     reply: Reply, rows: Sequence[Any], scores: Scores, request_id: str, latency_ms: float
 ) -> list[PredictionLine]:
+    if len(rows) == 1 and not scores.warnings:
+        head = (reply.prediction_id[0], reply.timestamp, request_id, reply.model_version)
+        return [PredictionLine(*head, rows[0], reply.prediction[0], reply.probability[0], scores.top[0], latency_ms)]
     noted: list[list[LoggedWarning]] = []
     if scores.warnings:
         noted = [[] for _ in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -64,7 +63,7 @@ def row_schema(schema: Schema) -> Json:
 def feature_schema(feature: Feature) -> Json:
     """A feature's values. What is answered with a warning, such as a level unseen in training, is valid here."""
     kinds: dict[str, Json] = {
-        "numeric": {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+        "numeric": {"type": "number"},
         "boolean": {"type": "boolean"},
         "datetime": {"type": "string", "format": "date-time"},
         "categorical": {"type": "string"},
@@ -76,7 +75,7 @@ def feature_schema(feature: Feature) -> Json:
         described["type"] = [described["type"], "null"]
     described |= {"description": _description(feature), "x-kind": feature.kind, "examples": [example(feature)]}
     if feature.kind == "categorical":
-        described["x-categories"] = list(feature.categories[:LISTED_LEVELS])
+        described |= {"x-categories": list(feature.categories[:LISTED_LEVELS]), "x-levels": len(feature.categories)}
     if feature.kind == "numeric" and feature.range is not None:
         described |= {"x-trained-range": list(feature.range), "x-integer": feature.integer}
     return described

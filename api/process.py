@@ -11,15 +11,13 @@ from contextlib import suppress
 COLLECTOR = (20_000, 20, 100)
 #: glibc's names, and bytes: blocks of a large request are taken from the heap, and given back above so much free at its
 #: end. Else each request of a thousand rows asks the kernel for zeroed pages again, which takes a tenth of its time.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 16 * 2**20
 
 
 def prepare_parent() -> None:
-    """Before a fork: imports what every worker needs, and takes all that is there out of the collector's sight, whose
-    marks would else make each worker copy the pages that it shares."""
-    with suppress(ImportError):  # without it the server starts, and says at the first model what it lacks
-        import onnxruntime  # noqa: F401
+    """Before a fork: takes all that is there out of the collector's sight, whose marks would else make each worker copy
+    the pages that it shares. onnxruntime is not imported here: it makes a thread, which would not be in the workers."""
     gc.collect()
     gc.freeze()
 
@@ -29,12 +27,28 @@ def prepare_worker() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR)
+    give_back_memory()
+    _set(_MMAP_THRESHOLD, KEPT_BYTES)
+    _set(_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-def keep_freed_memory() -> None:
-    """Before the model is loaded; does nothing where the C library is not glibc."""
+def give_back_memory() -> None:
+    """Returns what is free to the kernel: reading a large model takes many times what the model then needs."""
+    if _libc is not None:
+        _libc.malloc_trim(0)
+
+
+def _set(name: int, value: int) -> None:
+    if _libc is not None:
+        _libc.mallopt(name, value)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """None where the C library is another one."""
     with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(_ARENA_MAX, 2)
+        library = ctypes.CDLL("libc.so.6")
+        return library if library.malloc_trim and library.mallopt else None
+    return None
+
+
+_libc = _glibc()

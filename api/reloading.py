@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from api.model_server import ModelServer, ServedModel, load_model
+from api.process import give_back_memory
 from models.bundle import BundleError
 from models.serving_plan import PLAN, PlanError, ServingPlan, read_plan
 
@@ -79,6 +80,7 @@ class Reloader:
                 return
             self._prepare()
             self.look()
+            self._observe(self.status, self._server.served)  # also when there was nothing to see
             self._stop = threading.Event()
             threading.Thread(target=self._watch, args=(self._stop,), name="reload", daemon=True).start()
             self._process = os.getpid()
@@ -116,6 +118,7 @@ class Reloader:
             self.status = replace(self.status, generation=plan.generation, problem=None)
             return
         self._server.serve(load_model(self._registry, planned, self._max_rows))
+        give_back_memory()
         logger.info("version %s is in service (plan %d)", planned.version, plan.generation)
         self.status = replace(
             self.status,

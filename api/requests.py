@@ -57,20 +57,25 @@ def body_of(environ: dict[str, Any], limit: int) -> bytes:
     """The body of a WSGI request; raises `RefusedError` when it is compressed, too large, or does not arrive."""
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise RefusedError(415, "content-encoding", "send the body without a Content-Encoding")
-    too_large = RefusedError(413, "too-many-bytes", f"a request body may hold up to {limit} bytes")
     if declared_length(environ) > limit:
-        raise too_large
+        raise _too_large(limit)
     try:
         body = _stream(environ).read(limit + 1)
-    except TimeoutError:
+        if len(body) < declared_length(environ):
+            raise ClientDisconnected
+    except (TimeoutError, BlockingIOError):
         _give_up(environ)
         raise RefusedError(408, "slow-body", "the body did not arrive in time") from None
     except (OSError, ClientDisconnected):
         _give_up(environ)
         raise RefusedError(400, "broken-body", "the body does not arrive as the headers say") from None
     if len(body) > limit:
-        raise too_large
+        raise _too_large(limit)
     return body
+
+
+def _too_large(limit: int) -> RefusedError:
+    return RefusedError(413, "too-many-bytes", f"a request body may hold up to {limit} bytes")
 
 
 def discard_body(environ: dict[str, Any]) -> None:

@@ -67,6 +67,7 @@ class SharedCounters:
     def release(self) -> None:
         """Gives the block up to the next worker; what is counted from now on may be lost."""
         if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing would not do: the memory keeps the file open
             os.close(self._descriptor)
             self._descriptor, self._directory = -1, None
 

@@ -19,7 +19,7 @@ if str(_PROJECT) not in sys.path:
     sys.path.insert(0, str(_PROJECT))
 
 from api.app import bind_address, start_reloading  # noqa: E402
-from api.process import keep_freed_memory, prepare_parent, prepare_worker  # noqa: E402
+from api.process import prepare_parent, prepare_worker  # noqa: E402
 from api.shared_counters import hold, remove_idle, shared_directory  # noqa: E402
 from config.logs import configure_logging  # noqa: E402
 from config.settings import ConfigurationError, load_settings  # noqa: E402
@@ -35,7 +35,7 @@ wsgi_app = "api.app:app"
 bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
 workers = _settings.deployment.workers
 # Threads keep connections alive; ours get a request when it has arrived, so that a slow client holds none.
-worker_class = "config.gunicorn_worker.PatientWorker"
+worker_class = "config.prompt_worker.PromptWorker"
 threads = 4
 keepalive = 75
 preload_app = True
@@ -62,7 +62,6 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    keep_freed_memory()
     start_reloading(worker.wsgi)
     prepare_worker()
 

@@ -17,8 +17,8 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from gunicorn.http import errors
-from gunicorn.workers import gthread
+from gunicorn.http import errors  # type: ignore[import-untyped]
+from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
 #: A request must have arrived, and its reply be taken, within this time.
 CLIENT_SECONDS = 10.0
@@ -30,12 +30,17 @@ LARGE_BODY_SECONDS = 60.0
 STALL_SECONDS = 5
 _CHUNK = 64 * 1024
 _END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
-_READ_ON = re.compile(rb"\r\nexpect:", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+_GO_ON = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
+_ENCODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_LONGEST_CHUNK_LINE = 1024
 _STALL = struct.pack("ll", STALL_SECONDS, 0)
 _SECURITY = b"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-_REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
+_FAILED = (500, "internal", "the service failed; its log has the reason")
+_SLOW = (408, "slow", "the request did not arrive in time")
+_REFUSALS: tuple[tuple[Any, ...], ...] = (
     (errors.LimitRequestLine, 414, "long-line", "the request line is too long"),
     (errors.LimitRequestHeaders, 431, "many-headers", "there are too many headers, or they are too long"),
     (errors.ExpectationFailed, 417, "expectation", "the server knows no other expectation than 100-continue"),
@@ -76,29 +81,42 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         super().finish_request(conn, fs)
-        deadline = getattr(conn, "deadline", None)
-        if deadline is not None:  # it was deferred in the middle of a request
-            conn.timeout = deadline
-        elif self.pending_conns and self.pending_conns[-1] is conn:
-            conn.timeout = time.monotonic() + CLIENT_SECONDS
+        if self.pending_conns and self.pending_conns[-1] is conn:
+            now = time.monotonic()
+            conn.timeout = getattr(conn, "deadline", None) or now + CLIENT_SECONDS
+            if conn.timeout <= now:
+                self._end_slow(conn)
 
     def murder_pending(self) -> None:
+        """Ends what has not arrived in time."""
         now = time.monotonic()
-        if now - self._looked_at < 0.5:  # the base class looks after every event
+        if now - self._looked_at < 0.5 and self.alive:  # it is called after every event
             return
         self._looked_at = now
-        super().murder_pending()
+        for conn in [conn for conn in self.pending_conns if conn.timeout <= now]:
+            self._end_slow(conn)
         for conn, deadline in list(self._large.items()):
             if now > deadline:
                 with suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)
+
+    def _end_slow(self, conn: Any) -> None:
+        self.pending_conns.remove(conn)
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        if conn.__dict__.get("gathered"):
+            with suppress(OSError):
+                conn.sock.send(_problem(*_SLOW))
+        conn.close()
 
     def _has_arrived(self, conn: Any) -> bool:
         """Takes what is there; True when it is a whole request, the end of the connection, or the parser's affair."""
         unreader = conn.parser.unreader
         data: bytes = conn.__dict__.pop("gathered", b"") + unreader.take_buffered()
         while True:
-            if _missing(data) <= 0:
+            data = _told_to_go_on(conn, data)
+            missing, conn.walked = _missing(data, conn.__dict__.get("walked", 0))
+            if missing <= 0:
                 break
             if len(data) >= GATHERED_BYTES:
                 self._large[conn] = time.monotonic() + LARGE_BODY_SECONDS
@@ -115,36 +133,63 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
             if not chunk:
                 break
             data += chunk
-        conn.deadline = None
+        conn.deadline, conn.walked = None, 0
         unreader.unread(data)
         return True
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answers what gunicorn itself refuses, and what went wrong in it."""
-        for kind, status, name, detail in _REFUSALS:
-            if isinstance(exc, kind):
-                self.log.info("a request was refused: %s", name)
-                break
-        else:
+        refusal = next((said for kind, *said in _REFUSALS if isinstance(exc, kind)), None)
+        if refusal is None:
             self.log.error("a request failed", exc_info=exc)
-            status, name, detail = 500, "internal", "the service failed; its log has the reason"
+        else:
+            self.log.info("a request was refused: %s", refusal[1])
         with suppress(OSError):
-            client.sendall(_problem(status, name, detail))
+            client.sendall(_problem(*(refusal or _FAILED)))
 
 
-def _missing(data: bytes) -> int:
-    """Bytes that are known to be missing of the first request; 1 when it is not known how many."""
+def _told_to_go_on(conn: Any, data: bytes) -> bytes:
+    """Answers a client that waits to be told so before it sends its body, here, where that takes no thread."""
+    end = data.find(_END)
+    asked = _GO_ON.search(data, 0, end + 2) if end >= 0 else None
+    if asked is None:
+        return data
+    with suppress(OSError):
+        conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
+    return data[: asked.start()] + data[asked.end() :]
+
+
+def _missing(data: bytes, walked: int) -> tuple[int, int]:
+    """Bytes that are missing of the first request, 1 when it is not known how many; and where to look on from.
+
+    What is no request, or not to be understood here, lacks nothing: it is for the parser to refuse.
+    """
     end = data.find(_END)
     if end < 0:
-        return 1 if len(data) < LONGEST_HEAD else 0
-    head = data[: end + 2]
-    if _READ_ON.search(head):
-        return 0
-    if _CHUNKED.search(head):
-        body = data[end + 2 :]
-        return 0 if b"\r\n0\r\n" in body else 1
-    length = _LENGTH.search(head)
-    return int(length[1]) - (len(data) - end - 4) if length else 0
+        return int(len(data) < LONGEST_HEAD), 0
+    head, body = data[: end + 2], end + len(_END)
+    lengths, is_encoded = _LENGTHS.findall(head), _ENCODED.search(head)
+    if len(lengths) + bool(is_encoded) > 1:
+        return 0, 0
+    if is_encoded:
+        return _missing_chunks(data, walked or body) if _CHUNKED.search(head) else (0, 0)
+    return (int(lengths[0]) - (len(data) - body) if lengths else 0), 0
+
+
+def _missing_chunks(data: bytes, walked: int) -> tuple[int, int]:
+    """The same for a chunked body of which everything before `walked` was seen; that is where a chunk begins."""
+    while (line := data.find(b"\r\n", walked)) >= 0:
+        size = _CHUNK_SIZE.fullmatch(data, walked, line)
+        if size is None:
+            return 0, walked
+        if not int(size[1], 16):  # what follows are trailers, mostly none
+            whole = data.startswith(b"\r\n", line + 2) or data.find(_END, line) >= 0
+            return int(not whole), walked
+        after = line + 2 + int(size[1], 16) + 2
+        if after > len(data):
+            return after - len(data), walked
+        walked = after
+    return int(len(data) - walked < _LONGEST_CHUNK_LINE), walked
 
 
 def _problem(status: int, name: str, detail: str) -> bytes:

@@ -13,6 +13,8 @@ import msgspec
 from config.settings import logs_directory
 
 KEPT_DAYS = 14
+#: A file that could not be opened is tried again after this long.
+RETRY_SECONDS = 60.0
 #: Libraries whose INFO nobody reads.
 CHATTY = ("alembic", "mlflow")
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s"
@@ -32,11 +34,12 @@ class DailyFileHandler(logging.StreamHandler):  # type: ignore[type-arg]
         self._name = name
         self._day = ""
         self._usable = False
+        self._retry_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         day = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d")
-        if day != self._day:
-            self._day = day
+        if day != self._day or (not self._usable and record.created >= self._retry_at):
+            self._day, self._retry_at = day, record.created + RETRY_SECONDS
             self._reopen(self._directory / f"{self._name}_{day}.log")
         if self._usable:
             super().emit(record)

@@ -163,6 +163,10 @@ class LoggingSettings(Section, frozen=True):
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
 
 
+class LabelSettings(Section, frozen=True):
+    window_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
+
+
 class StoreSettings(Section, frozen=True):
     url: Name = "sqlite:///mlops.db"
 
@@ -183,6 +187,7 @@ class Settings(Section, frozen=True):
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
     deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
 
     @property

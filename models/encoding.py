@@ -8,6 +8,7 @@ one-hot and target encoding are fitted inside the model's pipeline, and live in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, overload
 
 import numpy as np
@@ -23,6 +24,7 @@ Matrix = NDArray[np.float32]
 Role = Literal["numeric", "one_hot", "target"]
 
 UNSEEN = -1
+_BYTE = 256
 
 
 class FactorisedLevels(Sequence[Level | None]):
@@ -114,29 +116,37 @@ def _level_codes(feature: Feature) -> dict[Level | None, int]:
     return codes
 
 
-def _codes_of(codes: dict[Level | None, int], values: RawColumn) -> NDArray[np.float32]:
+def _codes_of(codes: dict[Level | None, int], values: RawColumn) -> NDArray[np.float32] | NDArray[np.uint8]:
     if isinstance(values, FactorisedLevels):
         known = np.array([codes.get(level, UNSEEN) for level in values.levels], dtype=np.float32)
         return known[values.positions] if len(known) else np.empty(0, dtype=np.float32)
+    if len(codes) <= _BYTE:
+        with suppress(KeyError):  # a level that is unseen
+            return np.frombuffer(bytes(map(codes.__getitem__, values)), dtype=np.uint8)
     return np.array([codes.get(value, UNSEEN) for value in values], dtype=np.float32)
 
 
 def _numeric_columns(feature: Feature, numbers: NDArray[np.float64]) -> list[NDArray[np.floating]]:
-    missing = ~np.isfinite(numbers)
     columns: list[NDArray[np.floating]]
+    if feature.kind != "datetime" and len(numbers):
+        low, high = clip_bounds(feature)
+        if numbers.min() >= low and numbers.max() <= high:  # most columns: nothing missing (NaN), nothing to clip
+            return [numbers, np.zeros(len(numbers), dtype=np.float32)] if feature.nullable else [numbers]
+    missing = ~np.isfinite(numbers)
     if feature.kind == "datetime":
         columns = [_date_part(numbers, missing, part) for part in feature.parts]
     else:
-        columns = [_clip(feature, np.where(missing, np.nan, numbers))]
+        columns = [np.clip(np.where(missing, np.nan, numbers), *clip_bounds(feature))]
     if feature.nullable:
         columns.append(missing.astype(np.float32))
     return columns
 
 
-def _clip(feature: Feature, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+def clip_bounds(feature: Feature) -> tuple[float, float]:
+    """Between these a number is encoded as it is."""
     low, high = feature.range or (-np.inf, np.inf)
     margin = CLIP_RANGES * (high - low)
-    return np.clip(numbers, max(low - margin, -LARGEST), min(high + margin, LARGEST))
+    return max(low - margin, -LARGEST), min(high + margin, LARGEST)
 
 
 def _date_part(seconds: NDArray[np.float64], missing: NDArray[np.bool_], part: DatePart) -> NDArray[np.float64]:

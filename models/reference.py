@@ -144,6 +144,21 @@ def build_reference(
     )
 
 
+def with_answers(
+    reference: Reference,
+    schema: Schema,
+    probabilities: NDArray[np.floating[Any]],
+    actual: NDArray[np.integer[Any]] | None = None,
+    metrics: Mapping[str, float | None] | None = None,
+) -> Reference:
+    """A reference of training rows with a model's answers on held-out ones, which come later; see `build_reference`."""
+    return msgspec.structs.replace(
+        reference,
+        scores=_profile_scores(schema.classes, probabilities, actual),
+        metrics={name: _finite_or_none(value) for name, value in (metrics or {}).items()},
+    )
+
+
 def encode_reference(reference: Reference) -> bytes:
     return msgspec.json.encode(reference)
 

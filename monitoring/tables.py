@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -170,4 +173,155 @@ drift_checks = Table(
     Column("rows", Integer, nullable=False),
     Column("report", _json, nullable=False),
     Index("ix_drift_checks_model_version_checked_at", "model_version", "checked_at"),
+)
+
+# What log ingestion makes. `source` is the host's state root in log_sources; an hour is that of the prediction; absent
+# experiments and arms are '', because they are parts of keys; labels are JSON texts (`"yes"`, `1`, `true`).
+
+log_sources = Table(
+    "log_sources",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uuid", String(36), nullable=False, unique=True),
+    Column("host", ValidText, nullable=False),
+    Column("read_at", UtcDateTime, nullable=False),
+)
+
+log_files = Table(
+    "log_files",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", Integer, ForeignKey("log_sources.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    #: Bytes that are read, and a digest of those before that place and at the beginning.
+    Column("offset", BigInteger, nullable=False),
+    Column("mark", LargeBinary(16), nullable=False),
+    #: How often the file was found to be another one than the one that had been read.
+    Column("generation", Integer, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    Column("fragments", BigInteger, nullable=False),
+    Column("repeated", BigInteger, nullable=False),
+    Column("deleted_at", UtcDateTime),
+    Index("uq_log_files_source_name", "source", "name", unique=True),
+)
+
+log_fragments = Table(
+    "log_fragments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", Integer, nullable=False),
+    Column("file", Integer, nullable=False),
+    Column("byte", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("reason", ValidText, nullable=False),
+    #: The beginning of it.
+    Column("content", LargeBinary, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+)
+
+window_profiles = Table(
+    "window_profiles",
+    metadata,
+    Column("source", Integer, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    Column("experiment", String(64), primary_key=True),
+    Column("arm", String(64), primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    #: Rows that are in no profile, because the version's reference was not at hand.
+    Column("unprofiled_rows", BigInteger, nullable=False),
+    Column("profile", LargeBinary),
+    #: Features that the field policy hashes or drops: their cells of the profile mean nothing.
+    Column("withheld", _json, nullable=False),
+    Column("warned_rows", BigInteger, nullable=False),
+    Column("warnings", _json, nullable=False),
+    Column("fallback_rows", BigInteger, nullable=False),
+    Column("latency_counts", LargeBinary, nullable=False),
+    Column("latency_microseconds", BigInteger, nullable=False),
+    #: Sum of the highest probabilities, in millionths.
+    Column("confidence_millionths", BigInteger, nullable=False),
+    Index("ix_window_profiles_model_version_hour", "model_version", "hour"),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("source", Integer, nullable=False),
+    Column("file", Integer, nullable=False),
+    Column("byte", BigInteger, nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("experiment", String(64), nullable=False),
+    Column("arm", String(64), nullable=False),
+    Column("predicted", Text, nullable=False),
+    #: Probability of the last class when there are two, else the highest.
+    Column("score", Double),
+    #: Microseconds since 1970 UTC.
+    Column("moment", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("prediction_id", LargeBinary(16), primary_key=True),
+    #: Arrival, in microseconds since 1970 UTC; the last one counts, of two at once the one of the higher digest.
+    Column("received", BigInteger, primary_key=True),
+    Column("digest", LargeBinary(8), primary_key=True),
+    Column("source", Integer, nullable=False),
+    Column("actual", Text),
+    Column("value", Double),
+    Column("observed_at", Text),
+    #: 1 until it is joined to its prediction, 0 then, 2 when the prediction's time is over.
+    Column("waiting", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+_waiting = text("waiting = 1")
+Index("ix_outcomes_waiting", outcomes.c.prediction_id, sqlite_where=_waiting, postgresql_where=_waiting)
+
+labelled_rows = Table(
+    "labelled_rows",
+    metadata,
+    Column("prediction_id", LargeBinary(16), primary_key=True),
+    Column("source", Integer, nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("experiment", String(64), nullable=False),
+    Column("arm", String(64), nullable=False),
+    Column("unit", Text),
+    #: JSON as it was logged; null when the line was gone before the outcome came.
+    Column("input_data", Text),
+    Column("probability", Text),
+    Column("predicted", Text, nullable=False),
+    Column("score", Double),
+    Column("actual", Text),
+    Column("value", Double),
+    Column("observed_at", Text),
+    Column("predicted_at", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("outcomes", Integer, nullable=False),
+    # What this row adds to outcome_counts.
+    Column("delay_seconds", BigInteger, nullable=False),
+    Column("log_loss_millionths", BigInteger),
+    Column("brier_millionths", BigInteger),
+    Index("ix_labelled_rows_model_version_predicted_at", "model_version", "predicted_at"),
+)
+
+outcome_counts = Table(
+    "outcome_counts",
+    metadata,
+    Column("source", Integer, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    Column("experiment", String(64), primary_key=True),
+    Column("arm", String(64), primary_key=True),
+    Column("predicted", String(160), primary_key=True),
+    Column("actual", String(160), primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("delay_seconds", BigInteger, nullable=False),
+    #: Rows whose probabilities are known for the class that it was, and the sums over them.
+    Column("scored_rows", BigInteger, nullable=False),
+    Column("log_loss_millionths", BigInteger, nullable=False),
+    Column("brier_millionths", BigInteger, nullable=False),
+    Index("ix_outcome_counts_model_version_hour", "model_version", "hour"),
 )

@@ -1,6 +1,6 @@
 """Counts of one window of rows in the bins of a reference; they add up over hours, hosts and files.
 
-    ProfileError            a stored profile that is torn, or belongs to another reference
+    ProfileError            a profile that belongs to another reference, or a stored one that is torn
 
 A profile is a few flat vectors. The `Layout` of a reference says which stretch of them belongs to what; it is the same
 for all profiles of a reference, so that merging is adding.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,9 +36,9 @@ from models.reference import (
 from models.schema import Level
 
 PartName = Literal["values", "levels", "hour", "weekday", "lag", "score", "class"]
-_MAGIC = b"WP1"
-_HEAD = struct.Struct("<QQBI")
 _CHUNK_ROWS = 65_536
+#: Bytes of the digest that names a reference's layout.
+IDENTITY_BYTES = 8
 
 
 class ProfileError(Exception):
@@ -254,45 +252,6 @@ def _add_to(total: WindowProfile, one: WindowProfile) -> None:
     np.maximum(total.latest, one.latest, out=total.latest)
 
 
-def encode_profile(window: WindowProfile) -> bytes:
-    """A compact blob: whole numbers in the narrowest unsigned type that holds them all, sums and dates as doubles."""
-    whole = np.concatenate([window.counts, window.missing, window.infinite])
-    width = next(size for size in (1, 2, 4, 8) if size == 8 or int(whole.max(initial=0)) < 256**size)
-    numbers = np.concatenate([window.sums, window.earliest, window.latest])
-    body = whole.astype(f"<u{width}").tobytes() + numbers.astype("<f8").tobytes()
-    return _MAGIC + window.identity + _HEAD.pack(window.rows, window.scored_rows, width, zlib.crc32(body)) + body
-
-
-def decode_profile(content: bytes, layout: Layout) -> WindowProfile:
-    """Raises `ProfileError` when the blob is torn or belongs to another reference than the layout's."""
-    start = len(_MAGIC) + len(layout.identity)
-    if content[:start] != _MAGIC + layout.identity or len(content) < start + _HEAD.size:
-        raise ProfileError("the stored profile belongs to another reference, or is none")
-    rows, scored_rows, width, checksum = _HEAD.unpack_from(content, start)
-    body = content[start + _HEAD.size :]
-    if zlib.crc32(body) != checksum:
-        raise ProfileError("the stored profile is torn: its checksum differs")
-    return _unpack(body, layout, rows, scored_rows, width)
-
-
-def _unpack(body: bytes, layout: Layout, rows: int, scored_rows: int, width: int) -> WindowProfile:
-    cells, features, parts = layout.cells, len(layout.reference.features), len(layout.parts)
-    whole_count = cells + 2 * features
-    whole = np.frombuffer(body, dtype=f"<u{width}", count=whole_count).astype(np.int64)
-    numbers = np.frombuffer(body, dtype="<f8", offset=whole_count * width).astype(np.float64)
-    return WindowProfile(
-        identity=layout.identity,
-        rows=rows,
-        scored_rows=scored_rows,
-        counts=whole[:cells],
-        missing=whole[cells : cells + features],
-        infinite=whole[cells + features :],
-        sums=numbers[:parts],
-        earliest=numbers[parts : parts + features],
-        latest=numbers[parts + features :],
-    )
-
-
 def _parts(reference: Reference) -> Iterable[Part]:
     for index, feature in enumerate(reference.features):
         yield from _feature_parts(index, feature)
@@ -321,7 +280,7 @@ def _feature_parts(index: int, feature: FeatureProfile) -> Iterable[Part]:
 
 
 def _identity(parts: Sequence[Part]) -> bytes:
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(digest_size=IDENTITY_BYTES)
     for part in parts:
         bins = part.numbers.bins if part.numbers is not None else Bins()
         levels = part.levels.levels if part.levels is not None else ()

@@ -19,6 +19,7 @@ from models.frame import frame_to_raw
 from models.schema import Schema
 from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline
 from pipeline.folds import Fold, Indices, make_folds, stratified_sample, within
+from pipeline.memory import release_memory
 from pipeline.metrics import METRICS, Labels
 from pipeline.progress import Progress, Silent
 from pipeline.training_tasks import REFIT, Outcome, Task, Work, class_probabilities, job_count, run_tasks
@@ -226,6 +227,7 @@ def _race(work: Work, entries: list[_Entry], folds: list[Fold], jobs: int, progr
             entry.outcomes.append(outcome)
             waiting[entry.name] -= 1
             _tell(progress, entry.metric, outcome)
+            release_memory()  # fits leave holes behind that the next ones would not fill
             if not waiting[entry.name]:
                 results[entry.name] = entry.result(outcome.task.trial)
                 progress.candidate_done(results[entry.name])

@@ -26,12 +26,13 @@ from config.state_lock import state_lock
 from models.mlflow_connection import MlflowConnection, RegistryError, preload
 from models.mlflow_registry import Registry
 from models.mlflow_runs import EndStatus, RunLog
-from monitoring.run_records import RunRecord, RunRecords, RunStatus, Trigger
+from monitoring.run_records import RunRecords, RunStatus, Trigger
 from monitoring.store import Store
 from pipeline.deployment import Deployment
 from pipeline.errors import InputError
 from pipeline.memory import release_memory
 from pipeline.progress import Progress, Silent
+from pipeline.recovery import Recovery
 from pipeline.sample_data import is_sample
 from pipeline.shutdown import Interrupted, last_act
 
@@ -111,14 +112,14 @@ class PipelineRun:
         self.runs = RunLog(connection, settings.experiment_name)
         self.deployment = Deployment.of(settings, store, Registry(connection, settings.registered_model_name))
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self.recovery = Recovery.of(settings, store, self.runs, self.deployment)
         self._began = time.monotonic()
-        self._orphans: list[RunRecord] = []
         #: From here on there may be a run of ours in MLflow that has to be ended.
         self._in_mlflow = False
 
     def __enter__(self) -> Self:
-        # The lock is ours, so whatever is recorded as running has no process any more.
-        self._orphans = self.records.interrupt_orphans(lambda _: False, _now())
+        if self.recovery.needed():
+            self.recovery.repair()
         self.records.start(self.run_id, self.trigger, _now(), pid=os.getpid(), host=socket.gethostname())
         return self
 
@@ -136,7 +137,6 @@ class PipelineRun:
         with last_act(self._mark_interrupted):
             from pipeline import gate, registration, steps
 
-            self._repair()
             with self._step("ingest", "reading the table"):
                 table = read()
             release_memory()
@@ -161,12 +161,6 @@ class PipelineRun:
                     self._promote(registered, decision)
             steps.leave_pictures(self.settings, self.run_id, prepared, registered)
             return self._finish(trained, registered, decision)
-
-    def _repair(self) -> None:
-        """Finishes or ends what runs before this one left when they were killed."""
-        self.deployment.recover()
-        for orphan in self._orphans:
-            self._end_in_mlflow(orphan.run_id, "KILLED")
 
     def _end_in_mlflow(self, run_id: str, status: EndStatus) -> None:
         try:

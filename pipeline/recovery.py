@@ -9,11 +9,13 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from config.settings import Settings
 from config.state_lock import StateLockedError, state_lock
 from models.mlflow_runs import RunLog
 from monitoring.run_records import RunRecord, RunRecords
+from monitoring.store import Store
 from pipeline.deployment import Deployment
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,12 @@ class Recovery:
     clock: Callable[[], datetime]
     #: Whether hosts other than this one keep their runs in the same store.
     shared: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, store: Store, runs: RunLog, deployment: Deployment) -> Recovery:
+        """At the real clock; a store that is no file may be shared with other hosts."""
+        shared = not settings.store_address.startswith("sqlite")
+        return cls(RunRecords(store), runs, deployment, lambda: datetime.now(UTC), shared)
 
     def needed(self) -> bool:
         """Whether something may have been left, told without asking MLflow; also true while a run is at work."""

@@ -11,9 +11,8 @@ import numpy as np
 
 from config.settings import Settings
 from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
-from models.encoding import Encoder
 from models.mlflow_runs import RunLog
-from models.reference import build_reference, encode_reference
+from models.reference import encode_reference, with_answers
 from pipeline.deployment import Deployment
 from pipeline.metrics import evaluate
 from pipeline.model_training import CandidateResult, select
@@ -45,7 +44,7 @@ def register(
         RegistryError: MLflow cannot be reached.
     """
     schema = prepared.schema
-    packaged = package_best(select(trained.results), schema, prepared.test.raw)
+    packaged = package_best(select(trained.results), schema, prepared.test_raw)
     manifest = _manifest(settings, run_id, prepared, packaged)
     staged = deployment.staging(run_id)
     digest = write_bundle(staged, manifest, _served_files(packaged, prepared, manifest.metrics))
@@ -84,8 +83,7 @@ def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Pac
 
 
 def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
-    matrix = Encoder(prepared.schema).encode(prepared.train.raw)
-    trained = answer(packaged.session, matrix).astype(np.float64)
+    trained = answer(packaged.session, prepared.matrix).astype(np.float64)
     tested = packaged.test_probabilities.astype(np.float64)
     return {
         **evaluate(prepared.train.target, trained, "train_"),
@@ -96,9 +94,7 @@ def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
 def _served_files(packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
     schema = prepared.schema
     tested = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
-    reference = build_reference(
-        schema, prepared.train.raw, packaged.test_probabilities, actual=prepared.test.target, metrics=tested
-    )
+    reference = with_answers(prepared.reference, schema, packaged.test_probabilities, prepared.test.target, tested)
     return {
         SCHEMA: msgspec.json.encode(schema),
         MODEL: packaged.model,

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from config.home import under_home
 from config.settings import Settings
 from models.bundle import SplitRule
-from models.encoding import Encoder, RawColumn
+from models.encoding import Encoder, Matrix, RawColumn
 from models.frame import frame_to_raw
+from models.reference import Reference, build_reference
 from models.schema import Schema
 from monitoring.alerts import write_whole
 from monitoring.plain_json import encode_pretty
@@ -42,8 +43,6 @@ class Side:
 
     #: Their positions in the table as it was read.
     rows: Rows
-    #: In the schema's order.
-    raw: list[RawColumn]
     target: Labels
     #: When they were, where the split is by time.
     time: NDArray[np.float64] | None
@@ -60,6 +59,11 @@ class Prepared:
     rule: SplitRule
     train: Side
     test: Side
+    #: The training rows, encoded; and their profile, for monitoring.
+    matrix: Matrix
+    reference: Reference
+    #: The test rows in the schema's order of columns.
+    test_raw: list[RawColumn]
     #: The test rows as they were read, for the champion to read in its own way.
     test_table: Table
     #: The first training rows, typed.
@@ -102,6 +106,7 @@ def prepare_data(settings: Settings, run_id: str, table: Table, deployment: Depl
     if len(data.quarantine):
         write_quarantine(data.quarantine, under_home("data/quarantine"), run_id)
     train, test = _side(data, data.split.train), _side(data, data.split.test)
+    raw = frame_to_raw(data.schema, data.frame.take(data.split.train))
     return Prepared(
         source=table.source,
         sample=table.sample,
@@ -109,6 +114,9 @@ def prepare_data(settings: Settings, run_id: str, table: Table, deployment: Depl
         rule=data.split.rule,
         train=train,
         test=test,
+        matrix=Encoder(data.schema).encode(raw),
+        reference=build_reference(data.schema, raw),
+        test_raw=frame_to_raw(data.schema, data.frame.take(data.split.test)),
         test_table=replace(table, frame=table.frame.take(test.rows)),
         examples=data.frame.take(data.split.train[:EXAMPLES]),
         quality_report=report,
@@ -116,15 +124,13 @@ def prepare_data(settings: Settings, run_id: str, table: Table, deployment: Depl
 
 
 def _side(data: Preparation, rows: Rows) -> Side:
-    raw = frame_to_raw(data.schema, data.frame.take(rows))
-    return Side(data.rows[rows], raw, data.target[rows], None if data.time is None else data.time[rows])
+    return Side(data.rows[rows], data.target[rows], None if data.time is None else data.time[rows])
 
 
 def train(settings: Settings, prepared: Prepared, progress: Progress) -> Trained:
     """Cross-validates and refits every candidate on the training part; raises `TrainingError`."""
     side = prepared.train
-    matrix = Encoder(prepared.schema).encode(side.raw)
-    results = train_on_matrix(matrix, side.target, prepared.schema, settings, progress, time=side.time)
+    results = train_on_matrix(prepared.matrix, side.target, prepared.schema, settings, progress, time=side.time)
     return Trained(results, settings.model_selection.cross_validation_folds)
 
 
@@ -139,7 +145,7 @@ def leave_pictures(settings: Settings, run_id: str, prepared: Prepared, register
         schema=prepared.schema,
     )
     test, packaged = prepared.test, registered.packaged
-    matrix = Encoder(prepared.schema).encode([column[:DRAWN_ROWS] for column in test.raw])
+    matrix = Encoder(prepared.schema).encode([column[:DRAWN_ROWS] for column in prepared.test_raw])
     draw_in_background(
         leave_for_drawing(run_id, drawing, test.target, packaged.test_probabilities, matrix, packaged.model)
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
@@ -86,16 +87,26 @@ def _attempt(work: Work, task: Task, broken: set[tuple[str, int]], controller: T
     started = clock.perf_counter()
     try:
         with controller.limit(limits=1, user_api="openmp"):
-            matrix, y = _rows(work, task.rows.train)
-            without = unreadable_columns(task.name, matrix)
-            fitted = matrix_pipeline(task.name, work.schema, task.parameters, work.seed, without=without)
-            fitted.fit(matrix, y)
+            fitted = _fit(work, task)
             metrics = None if task.fold == REFIT else _score(work, task, fitted)
     except Exception as error:
         broken.add((task.name, task.trial))
         return Outcome(task, clock.perf_counter() - started, error=_one_sentence(error))
     whole = whole_pipeline(fitted, work.schema) if task.fold == REFIT else None
     return Outcome(task, clock.perf_counter() - started, metrics, whole, note=_note(fitted))
+
+
+def _fit(work: Work, task: Task) -> Pipeline:
+    """`Pipeline.fit` by hand: of a large table, the copy for one step is let go before the next one makes its own."""
+    matrix, y = _rows(work, task.rows.train)
+    without = unreadable_columns(task.name, matrix)
+    fitted = matrix_pipeline(task.name, work.schema, task.parameters, work.seed, without=without)
+    model = fitted.named_steps["model"]
+    matrix = fitted.named_steps["preprocess"].fit_transform(matrix, y)
+    if isinstance(model, HistGradientBoostingClassifier):
+        matrix = matrix.astype(np.float64)  # it would make this copy itself, beside ours
+    model.fit(matrix, y)
+    return fitted
 
 
 def _rows(work: Work, chosen: Indices) -> tuple[Matrix, Labels]:

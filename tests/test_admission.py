@@ -1,4 +1,4 @@
-"""Who is answered: scopes route by route, this machine alone without keys, and nothing told to whom it does not concern."""
+"""Who is answered: scopes route by route, this machine alone without keys, and no key in any reply or log."""
 
 from __future__ import annotations
 

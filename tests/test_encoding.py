@@ -121,11 +121,13 @@ def test_raw_columns_written_as_json_are_read_back_to_the_same_matrix(rows: list
 
 def test_a_table_is_encoded_whatever_type_its_columns_have() -> None:
     """Whole numbers as floats, dates as dates or text, gaps in each way that pandas writes them."""
-    plain = pd.DataFrame(
-        {"size": [1, 2], "count": [3.0, 4.0], "city": pd.Series(["Ulm", None], dtype="category"), "code": [7.0, 1.0],
-         "member": pd.Series([True, None], dtype="boolean"), "day": pd.Series(["2024-02-29", None]).astype("datetime64[s]")}
-    )  # fmt: skip
-    text = plain.assign(code=[7, 1], day=["2024-02-29T00:00:00Z", None], city=["Ulm", None], member=["true", None])
+    plain = pd.DataFrame({"size": [1, 2], "count": [3.0, 4.0], "code": [7.0, 1.0]})
+    plain["city"] = pd.Series(["Ulm", None], dtype="category")
+    plain["member"] = pd.Series([True, None], dtype="boolean")
+    plain["day"] = pd.Series(["2024-02-29", None]).astype("datetime64[s]")
+    text = plain.assign(code=[7, 1])
+    for name, first_cell in (("city", "Ulm"), ("member", "true"), ("day", "2024-02-29T00:00:00Z")):
+        text[name] = pd.Series([first_cell, None], dtype=object)
     encoder = Encoder(SCHEMA)
     first, second = (encoder.encode(frame_to_raw(SCHEMA, frame)) for frame in (plain, text))
     assert np.array_equal(first, second, equal_nan=True)

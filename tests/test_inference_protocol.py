@@ -41,12 +41,12 @@ def triton(client: FlaskClient) -> Iterator[Any]:
 
 
 def triton_inputs(rows: list[dict[str, Any]], *, binary: bool, **datatypes: str) -> list[Any]:
-    from tritonclient.http import InferInput
+    from tritonclient.http import InferInput  # type: ignore[import-untyped]
 
     inputs = []
     for feature in SAMPLE_SCHEMA.features:
         datatype = datatypes.get(feature.name, datatype_of(feature))
-        values = np.array([row[feature.name] for row in rows], dtype=NUMPY.get(datatype, np.object_))
+        values: Any = np.array([row[feature.name] for row in rows], dtype=NUMPY.get(datatype, np.object_))
         tensor = InferInput(feature.name, [len(rows), 1], datatype)
         inputs.append(tensor.set_data_from_numpy(values.reshape(-1, 1), binary_data=binary))
     return inputs
@@ -131,7 +131,7 @@ def test_tritonclient_sees_health_and_metadata(triton: Any) -> None:
 
 
 def test_tritonclient_understands_a_refusal(triton: Any) -> None:
-    from tritonclient.utils import InferenceServerException
+    from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
     with pytest.raises(InferenceServerException, match=r"\$\.inputs\.visits: required field") as error:
         triton.infer("production_model", triton_inputs(ROWS, binary=True)[:-1])

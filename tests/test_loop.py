@@ -147,7 +147,7 @@ def spread(pipeline: Any, table: pd.DataFrame, state: TrainedState) -> np.ndarra
 
 def serve_candidate(folder: Path, state: TrainedState, pipeline: Any) -> ModelServer:
     """A server of any candidate, from a bundle made as a run makes it."""
-    checks = checks_of(pipeline, state.schema, state.prepared.test.raw)
+    checks = checks_of(pipeline, state.schema, state.prepared.test_raw)
     files = {
         SCHEMA: msgspec.json.encode(state.schema),
         MODEL: export_onnx(pipeline, state.schema),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.auth import SCOPES
+from api.keys import create_key, keys_path
 from api.openapi import OPERATIONS
 from config import product
 from models.schema import Feature, Ignored, Schema
@@ -145,6 +147,21 @@ def test_without_a_model_the_routes_are_described_all_the_same(tmp_path: Path) -
     document = make_app(tmp_path).test_client().get("/openapi.json").get_json()
     assert document["components"]["schemas"]["Row"]["type"] == "object"
     assert "/predict" in document["paths"]
+
+
+def test_with_keys_the_description_asks_for_one_and_the_page_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    key = create_key(keys_path(), "reader", ["read"], datetime(2026, 3, 4, tzinfo=UTC)).key
+    client = make_app(tmp_path).test_client()
+    assert (client.get("/docs").status_code, client.get("/openapi.json").status_code) == (200, 401)
+    document = client.get("/openapi.json", headers={"Authorization": f"Bearer {key}"}).get_json()
+    predict, health = document["paths"]["/predict"]["post"], document["paths"]["/health"]["get"]
+    assert (predict["security"], predict["x-scope"]) == ([{"key": []}], "predict")
+    assert "401" in predict["responses"] and "security" not in health
+    assert client.post("/invocations", json={}).get_json()["error_code"] == "UNAUTHENTICATED"
+    assert list(client.get("/v2").get_json()) == ["error"]
 
 
 def test_its_schemas_are_json_schema_2020_12(document: dict[str, Any]) -> None:

@@ -56,11 +56,11 @@ def client(tmp_path: Path) -> FlaskClient:
 
 def scrape(client: FlaskClient) -> bytes:
     reply = client.get("/metrics")
-    assert reply.content_type.startswith("text/plain; version=0.0.4")
-    return reply.data
+    assert reply.content_type is not None and reply.content_type.startswith("text/plain; version=0.0.4")
+    return bytes(reply.data)
 
 
-def worker(folder: Path, program: str, **options: Any) -> subprocess.Popen[str]:
+def worker(folder: Path, program: str) -> subprocess.Popen[str]:
     """A process that counts into `folder`; it prints `ready` when it has."""
     source = f"""
 import sys, time
@@ -72,8 +72,9 @@ metrics.attach(Path({str(folder)!r}))
 print("ready", flush=True)
 sys.stdin.read()
 """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": PROJECT}
-    return subprocess.Popen([sys.executable, "-c", source], **pipes, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    )
 
 
 def wait_ready(process: subprocess.Popen[str]) -> None:
@@ -189,6 +190,14 @@ def test_the_model_in_service_and_what_became_of_the_others(client: FlaskClient,
     assert value(text, "mlops_model_loaded_timestamp_seconds") > 1.7e9
 
 
+def test_a_server_without_a_plan_says_that_it_has_a_problem(tmp_path: Path) -> None:
+    app = create_app(registry=tmp_path / "none", logs=tmp_path / "logs")
+    reloader = app.extensions["mlops"].reloader
+    reloader._prepare = lambda: None  # it shares no memory with others here
+    assert value(app.test_client().get("/metrics").data, "mlops_reload_problem_workers") == 1
+    reloader.stop()
+
+
 def test_a_log_that_fails_is_counted(client: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file in the way")
     assert client.post("/predict", json=sample_row()).status_code == 503
@@ -221,7 +230,12 @@ def test_more_series_than_there_is_room_for_are_counted_as_such() -> None:
 def test_counts_of_threads_are_exact() -> None:
     metrics = Metrics()
     meter = metrics.route("/predict")
-    threads = [threading.Thread(target=lambda: [meter.end(200, 0.001) for _ in range(5000)]) for _ in range(4)]
+
+    def count() -> None:
+        for _ in range(5000):
+            meter.end(200, 0.001)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -300,6 +314,13 @@ def test_gauges_of_the_dead_do_not_count(tmp_path: Path) -> None:
     reader.counters.release()
     assert held is not None
     os.close(held)
+
+
+def test_a_worker_that_nobody_holds_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "counters"
+    folder.mkdir(mode=0o700)
+    finish(worker(folder, ""))
+    assert not folder.exists()
 
 
 def test_the_last_worker_leaves_no_file_and_one_of_several_leaves_all(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_fault_19_gunicorn_serves_from_any_folder(server: Server) -> None:
     assert server.get("/ready")[0] == 200
-    assert len(server.workers()) == 2
+    wait_for(lambda: len(server.workers()) == 2, "both workers")
 
 
 def test_nothing_is_written_outside_the_state_root(server: Server) -> None:

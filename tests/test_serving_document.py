@@ -36,7 +36,7 @@ def run(client: FlaskClient, command: str) -> Any:
     headers = [tuple(value.split(": ", 1)) for option, value in given if option == "-H"]
     body = next((value.encode() for option, value in given if option == "-d"), None)
     path = address.removeprefix("http://localhost:5000")
-    return client.open(path, method="POST" if body else "GET", data=body, headers=headers).get_json()  # type: ignore[arg-type]
+    return client.open(path, method="POST" if body else "GET", data=body, headers=headers).get_json()
 
 
 def assert_alike(found: Any, shown: Any, name: str = "") -> None:

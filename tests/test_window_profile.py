@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitoring.window_profile import ProfileError, Profiler, WindowProfile, decode_profile, encode_profile, merge
+from monitoring.profile_codec import decode_profile, encode_profile, merge_encoded
+from monitoring.window_profile import ProfileError, Profiler, WindowProfile, merge
 from tests import drift_rows
 
 
@@ -48,6 +49,13 @@ def test_a_profile_comes_back_whole_from_its_blob() -> None:
 def test_an_empty_window_comes_back_whole() -> None:
     profiler = Profiler(drift_rows.reference())
     assert same(decode_profile(encode_profile(profiler.empty()), profiler.layout), profiler.empty())
+
+
+def test_blobs_of_every_size_add_up_as_their_profiles_do() -> None:
+    profiler = Profiler(drift_rows.reference())
+    parts = [window(profiler, rows, seed) for seed, rows in enumerate((1, 90, 90, 40_000, 0, 700))]
+    assert same(merge_encoded(map(encode_profile, parts), profiler.layout), merge(parts))
+    assert same(merge_encoded([], profiler.layout), profiler.empty())
 
 
 def test_an_hour_of_few_rows_is_a_small_blob() -> None:

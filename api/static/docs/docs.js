@@ -2,7 +2,7 @@
 
 const LISTED = 40; // levels of a feature beyond these are typed, not chosen
 const CHIPS = 12;
-const FACTS = ["test_accuracy", "test_f1", "test_roc_auc"];
+const FACTS = { test_accuracy: "Test accuracy", test_f1: "Test F1", test_roc_auc: "Test ROC AUC" };
 const WARNINGS = {
   missing: "missing, so it was imputed",
   unseen_category: "a level that training did not see",
@@ -23,6 +23,9 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Text with `code` in it.
+const prose = (text) => text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
+
 const pretty = (value) => JSON.stringify(value, null, 2);
 const number = (value) => Number(value).toLocaleString("en", { maximumSignificantDigits: 5, useGrouping: false });
 
@@ -42,6 +45,7 @@ async function load() {
     return complain("The server does not answer.");
   }
   byId("key-form").hidden = reply.status !== 401 && reply.status !== 403;
+  if (reply.status === 401 && !key) return byId("key").focus();
   if (!reply.ok) return complain((await reply.json()).detail);
   draw(await reply.json());
   await Promise.all([showState(), showFacts()]);
@@ -61,6 +65,7 @@ function draw(api) {
   byId("model-version").textContent = `version ${api.info.version}`;
   byId("model-version").hidden = !fields.length;
   for (const id of ["try", "fields"]) byId(id).hidden = !fields.length;
+  for (const id of ["routes", "sections"]) byId(id).hidden = false;
   byId("inputs").replaceChildren(...fields.map(inputFor));
   byId("field-rows").replaceChildren(...fields.map(fieldRow));
   showIgnored(properties.filter(([, schema]) => schema["x-ignored"]).map(([name]) => name));
@@ -84,9 +89,8 @@ async function showFacts() {
   const facts = [["Algorithm", info.model_name.replaceAll("_", " ")]];
   if (info.created_at) facts.push(["Trained", new Date(info.created_at).toLocaleDateString("en", { dateStyle: "medium" })]);
   facts.push(["Classes", info.classes.length > 4 ? info.classes.length : info.classes.join(" / ")]);
-  for (const name of FACTS) {
-    const value = info.metrics[name];
-    if (typeof value === "number") facts.push([name.replace("test_", "Test ").replaceAll("_", " "), value.toFixed(3)]);
+  for (const [name, shown] of Object.entries(FACTS)) {
+    if (typeof info.metrics[name] === "number") facts.push([shown, info.metrics[name].toFixed(3)]);
   }
   byId("facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))));
   byId("facts").hidden = false;
@@ -137,7 +141,7 @@ function hintOf({ schema }) {
   const range = schema["x-trained-range"];
   if (range) return `${number(range[0])} to ${number(range[1])}${schema["x-integer"] ? ", whole" : ""}`;
   const levels = schema["x-categories"];
-  if (levels) return levels.length === 1 ? "1 level" : `${levels.length} levels`;
+  if (levels) return schema["x-levels"] === 1 ? "1 level" : `${schema["x-levels"]} levels`;
   return { boolean: "true or false", datetime: "ISO 8601", numeric: "a number" }[schema["x-kind"]];
 }
 
@@ -157,10 +161,14 @@ function mark(field, level, text) {
 }
 
 function judge(field) {
+  const { schema } = field;
   const value = valueOf(field);
-  const range = field.schema["x-trained-range"];
-  if (value === null) return mark(field, isNullable(field.schema) ? "warn" : "bad", isNullable(field.schema) ? "sent as null: imputed" : "may not be null");
-  if (range && typeof value === "number" && (value < range[0] || value > range[1])) return mark(field, "warn", `outside ${number(range[0])} to ${number(range[1])}`);
+  const [low, high] = schema["x-trained-range"] ?? [-Infinity, Infinity];
+  const levels = schema["x-categories"];
+  if (value === null) return isNullable(schema) ? mark(field, "warn", "sent as null: imputed") : mark(field, "bad", "may not be null");
+  if (typeof value === "number" && (value < low || value > high)) return mark(field, "warn", `outside ${number(low)} to ${number(high)}`);
+  if (levels && levels.length < schema["x-levels"]) return mark(field); // the list is cut: the server knows
+  if (levels && !levels.includes(value)) return mark(field, "warn", "not seen in training");
   return mark(field);
 }
 
@@ -249,7 +257,7 @@ function seen(schema) {
   const levels = schema["x-categories"];
   if (!levels) return schema["x-kind"] === "datetime" ? "ISO 8601; UTC without an offset" : "true, false";
   const chips = levels.slice(0, CHIPS).map((level) => make("span", { class: "chip" }, String(level)));
-  if (levels.length > CHIPS) chips.push(make("span", { class: "chip" }, `… ${levels.length} in all`));
+  if (levels.length > CHIPS) chips.push(make("span", { class: "chip" }, `… ${schema["x-levels"]} in all`));
   return make("div", { class: "chips" }, ...chips);
 }
 
@@ -292,7 +300,7 @@ function routeInside(path, method, operation) {
   const statuses = Object.entries(operation.responses).flatMap(([status, { description }]) => [
     make("dt", { class: status < 300 ? "ok" : "" }, status), make("dd", {}, description)]);
   return [
-    operation.description ? make("p", {}, operation.description) : null,
+    operation.description ? make("p", {}, ...prose(operation.description)) : null,
     operation["x-scope"] ? make("p", {}, "Where keys are set, it asks for the scope ", make("code", {}, operation["x-scope"]), ".") : null,
     make("div", {}, make("h4", {}, "curl"), make("pre", {}, curl(method, filled, body))),
     make("div", {}, make("h4", {}, "Replies"), make("dl", { class: "statuses" }, ...statuses)),

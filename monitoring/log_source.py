@@ -1,0 +1,85 @@
+"""Who reads logs here: the UUID of this state root, so that hosts do not take one another's files for their own.
+
+It stands in the file `source_id` under the state root, which is also the lock that makes one reader at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select
+
+from config.errors import ProductError
+from config.home import under_home
+from monitoring.store import Store, upsert
+from monitoring.tables import log_sources
+
+SOURCE_FILE = "source_id"
+
+
+class SourceError(ProductError):
+    """The file with this state root's UUID cannot be used; the message says why."""
+
+
+def source_path() -> Path:
+    return under_home(SOURCE_FILE)
+
+
+def source_uuid(path: Path) -> str:
+    """This state root's UUID, made at its first use; raises `SourceError`."""
+    try:
+        return str(uuid.UUID(_read_or_make(path).strip()))
+    except OSError as error:
+        raise SourceError(f"{path}: the UUID of this state root cannot be used: {error.strerror}") from None
+    except ValueError:
+        raise SourceError(
+            f"{path}: is no UUID; move the file away, and the logs are read from their beginning"
+        ) from None
+
+
+def register_source(store: Store, source: str, now: datetime) -> int:
+    """The source's number in the store; notes that its logs are being read."""
+    with store.writing() as connection:
+        values = {"host": socket.gethostname(), "read_at": now}
+        upsert(connection, log_sources, {"uuid": source}, values)
+        return int(connection.execute(select(log_sources.c.id).where(log_sources.c.uuid == source)).scalar_one())
+
+
+@contextmanager
+def sole_reader(path: Path) -> Iterator[bool]:
+    """Whether this process is the one that reads; the kernel drops the lock with its process, however that ends."""
+    with path.open("r") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _read_or_make(path: Path) -> str:
+    """Two processes that make it at once end with the same one: the link fails for the second."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as stream:
+        stream.write(f"{uuid.uuid4()}\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    return path.read_text()

@@ -1,0 +1,143 @@
+"""Whole lines of a log file from a place on, and whether the file is still the one that had been read up to there.
+
+A place is an offset and a mark: a digest of the file's first bytes and of those just before the offset. It holds
+through renames, restarts and copies to another disk, and fails when the file was cut, emptied or replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Kind = Literal["predictions", "feedback"]
+MARK_BYTES = 16
+_HEAD_BYTES, _TAIL_BYTES = 512, 4096
+_NAME = re.compile(r"(predictions|feedback)_(\d{8})\.jsonl")
+_NEWLINE = 10
+
+
+class LogFile(Struct, frozen=True):
+    """One daily file."""
+
+    path: Path
+    kind: Kind
+    day: date
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of one batch; a line longer than `line_bytes` is set aside unread."""
+
+    rows: int = 20_000
+    bytes: int = 8 * 2**20
+    line_bytes: int = 64 * 2**20
+
+
+class Chunk(Struct, frozen=True):
+    """A stretch of a file that ends with a line; empty when there is no further whole line.
+
+    `starts` and `ends` are the places of the lines that are not blank, counted from the beginning of `content`.
+    """
+
+    start: int
+    content: bytes
+    starts: NDArray[np.intp]
+    ends: NDArray[np.intp]
+    #: Bytes of a line too long to be read, which is all that this chunk stands for.
+    skipped: int = 0
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.content) + self.skipped
+
+    def lines(self) -> list[bytes]:
+        return [self.content[a:b] for a, b in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+
+    def places(self) -> list[int]:
+        """The byte at which each line starts in the file."""
+        return (self.starts + self.start).tolist()  # type: ignore[no-any-return]
+
+
+def log_files(directory: Path) -> list[LogFile]:
+    """The daily files of a folder, oldest first; none when there is no folder."""
+    found = [_log_file(path) for path in directory.glob("*.jsonl")]
+    return sorted((file for file in found if file is not None), key=lambda file: (file.day, file.kind))
+
+
+def _log_file(path: Path) -> LogFile | None:
+    match = _NAME.fullmatch(path.name)
+    try:
+        day = datetime.strptime(match[2], "%Y%m%d").replace(tzinfo=UTC).date() if match else None
+    except ValueError:
+        return None
+    return LogFile(path, match[1], day) if match and day else None  # type: ignore[arg-type]
+
+
+def mark_at(descriptor: int, offset: int) -> bytes:
+    """The mark of a place in an open file."""
+    head = os.pread(descriptor, min(offset, _HEAD_BYTES), 0)
+    length = min(offset, _TAIL_BYTES)
+    return hashlib.blake2b(head + os.pread(descriptor, length, offset - length), digest_size=MARK_BYTES).digest()
+
+
+def is_same_file(descriptor: int, offset: int, mark: bytes) -> bool:
+    """Whether the open file begins with what had been read when `mark` was taken at `offset`."""
+    return os.fstat(descriptor).st_size >= offset and (offset == 0 or mark_at(descriptor, offset) == mark)
+
+
+def read_chunk(descriptor: int, offset: int, limits: Limits, *, final: bool = False) -> Chunk:
+    """The next whole lines from `offset` on, within the limits.
+
+    What has no newline yet waits, unless the file is `final`: then its remainder is a line too.
+    """
+    wanted = limits.bytes
+    while True:
+        content = os.pread(descriptor, wanted, offset)
+        length = content.rfind(b"\n") + 1
+        if length:
+            return _split(offset, content[:length], limits.rows)
+        if len(content) < wanted:
+            return _split(offset, content, limits.rows) if final and content else _nothing(offset)
+        if wanted >= limits.line_bytes:
+            return _skip(descriptor, offset, limits)
+        wanted = min(4 * wanted, limits.line_bytes)
+
+
+def _nothing(offset: int, skipped: int = 0) -> Chunk:
+    none = np.empty(0, dtype=np.intp)
+    return Chunk(offset, b"", none, none, skipped)
+
+
+def _split(offset: int, content: bytes, rows: int) -> Chunk:
+    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == _NEWLINE)
+    if not content.endswith(b"\n"):
+        ends = np.append(ends, len(content))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    full = ends > starts
+    starts, ends = starts[full], ends[full]
+    if len(starts) > rows:
+        starts, ends = starts[:rows], ends[:rows]
+        content = content[: ends[-1] + 1]
+    return Chunk(offset, content, starts, ends)
+
+
+def _skip(descriptor: int, offset: int, limits: Limits) -> Chunk:
+    """Past the end of a line that is too long, without holding it; it waits for its newline like any other."""
+    place = offset
+    while content := os.pread(descriptor, limits.bytes, place):
+        newline = content.find(b"\n")
+        if newline >= 0:
+            return _nothing(offset, place + newline + 1 - offset)
+        place += len(content)
+    return _nothing(offset)
