@@ -86,12 +86,12 @@ def main() -> int:
     try:
         settings = load_settings()
         host, port = bind_address(settings)
+        app = create_app(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.logging.level, "server")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line a request
-    app = create_app(settings)
     start_reloading(app)
     server = make_server(host, port, app, threaded=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

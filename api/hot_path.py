@@ -43,7 +43,7 @@ class HotPath:
     """A WSGI application in front of Flask's. Safe to share between threads."""
 
     def __init__(self, flask: WSGIApplication, core: Services) -> None:
-        self._flask = flask
+        self.flask = flask
         self._core = core
         self._most_bytes = core.settings.deployment.max_request_bytes
         self._meter = core.meter(PATH)
@@ -51,7 +51,7 @@ class HotPath:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != PATH or environ["REQUEST_METHOD"] != "POST":
-            return self._flask(environ, start_response)
+            return self.flask(environ, start_response)
         started = time.perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID")
         request_id = request_id_from(given) if given else ""
@@ -59,7 +59,7 @@ class HotPath:
             reply = self._answer(environ, request_id, started)
         except Exception as error:
             environ[_CARRIED] = Carried(error, request_id or uuid7(), started)
-            return self._flask(environ, start_response)
+            return self.flask(environ, start_response)
         body = self._encode(reply)
         ends = [("Content-Length", str(len(body))), ("X-Request-ID", request_id or reply.prediction_id[0])]
         start_response("200 OK", _HEADERS + ends)

@@ -179,7 +179,8 @@ class ModelServer:
     def answer(self, model: ServedModel, rows: Sequence[Record], request_id: str, started: float) -> Reply:
         """Answers validated rows with `model`; `started` is the request's start by `time.perf_counter`.
 
-        A request without an id of its own (`""`) is logged under that of its first prediction. When this returns, each row's line is whole in the log. Raises `LogError` otherwise.
+        A request without an id of its own (`""`) is logged under that of its first prediction. When this returns, each
+        row's line is whole in the log. Raises `LogError` otherwise.
         """
         scores = model.score(rows)
         classes = model.schema.classes

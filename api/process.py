@@ -1,4 +1,4 @@
-"""What a server's process sets for itself: what is shared by a fork, when garbage is looked for, what is kept of memory."""
+"""What a server's process sets for itself: what forks share, when garbage is looked for, what is kept of memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLLECTOR = (20_000, 20, 100)
 #: glibc's names, and bytes: blocks of a large request are taken from the heap, and given back above so much free at its
 #: end. Else each request of a thousand rows asks the kernel for zeroed pages again, which takes a tenth of its time.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 16 * 2**20
+KEPT_BYTES = 4 * 2**20
 
 
 def prepare_parent() -> None:

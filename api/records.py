@@ -33,7 +33,7 @@ class RecordReader:
         """The values that `RowPacker.pack_into` takes."""
         return self._cells_of_row(record) if isinstance(record, dict) else self._cells_of_struct(record)
 
-    def columns(self, records: Sequence[Record]) -> list[Sequence[Any]]:
+    def columns(self, records: Sequence[Record]) -> Sequence[Sequence[Any]]:
         """One sequence of values a feature, in the schema's order."""
         if isinstance(records[0], dict):
             return [[record[name] for record in records] for name in self._names]  # type: ignore[index]

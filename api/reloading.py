@@ -107,7 +107,10 @@ class Reloader:
 
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(self._interval):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # whatever it is, the next plan must still be seen
+                logger.exception("the serving plan could not be looked at")
 
     def _follow(self, plan: ServingPlan | None) -> None:
         if plan is None or plan.champion is None:

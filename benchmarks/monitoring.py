@@ -116,9 +116,7 @@ def ingest(folder: Path) -> dict[str, Any]:
 def read_with_pandas(folder: Path) -> dict[str, Any]:
     import pandas as pd
 
-    chunks: Iterator[Any] = iter(
-        pd.read_json(next((folder / "logs").glob("*.jsonl")), lines=True, chunksize=20_000)
-    )
+    chunks: Iterator[Any] = iter(pd.read_json(next((folder / "logs").glob("*.jsonl")), lines=True, chunksize=20_000))
     next(chunks)
     return _measured(lambda: sum(len(chunk) for chunk in chunks))
 

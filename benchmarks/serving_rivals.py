@@ -66,18 +66,19 @@ def fastapi_typical() -> Any:
     from pydantic import create_model
 
     model = joblib.load(os.environ["RIVAL_MODEL"])
-    kinds: dict[str, Any] = {name: (float | str | bool | None, ...) for name in model.feature_names_in_}
+    kinds: dict[str, Any] = dict.fromkeys(model.feature_names_in_, (float | str | bool | None, ...))
     row = create_model("Row", **kinds)
     app = FastAPI()
 
-    @app.post("/predict")
-    def predict(rows: row | list[row]) -> dict[str, Any]:  # type: ignore[valid-type]
+    def predict(rows: Any) -> dict[str, Any]:
         listed = rows if isinstance(rows, list) else [rows]
         table = pd.DataFrame([item.model_dump() for item in listed])
         probability = model.predict_proba(table)
         prediction = model.classes_[probability.argmax(axis=1)]
         return {"prediction": prediction.tolist(), "probability": probability.tolist()}
 
+    predict.__annotations__ = {"rows": row | list[row]}  # type: ignore[valid-type]
+    app.post("/predict")(predict)
     return app
 
 

@@ -2,7 +2,9 @@
 
     ProductError            exit code 1
     ├── ConfigurationError  2   the configuration                    config/settings.py
+    │   └── PolicyError     2   the key of hashed fields             monitoring/log_policy.py
     ├── InputError          2   a table                              pipeline/errors.py
+    ├── KeysError               the server's keys                    api/keys.py
     ├── StateLockedError        somebody else is at work             config/state_lock.py
     ├── StoreError              the store                            monitoring/store.py
     ├── RegistryError           MLflow                               models/mlflow_connection.py

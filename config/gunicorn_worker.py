@@ -30,12 +30,11 @@ LARGE_BODY_SECONDS = 60.0
 STALL_SECONDS = 5
 _CHUNK = 64 * 1024
 _END = b"\r\n\r\n"
-_LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+_LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,1000})[ \t]*(?=\r\n)", re.IGNORECASE)
 _GO_ON = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 _ENCODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked[ \t]*\r\n", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
-_LONGEST_CHUNK_LINE = 1024
 _STALL = struct.pack("ll", STALL_SECONDS, 0)
 _SECURITY = b"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
 _FAILED = (500, "internal", "the service failed; its log has the reason")
@@ -133,7 +132,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
             if not chunk:
                 break
             data += chunk
-        conn.deadline, conn.walked = None, 0
+        conn.deadline, conn.walked, conn.is_exact = None, 0, missing == 0
         unreader.unread(data)
         return True
 
@@ -189,7 +188,7 @@ def _missing_chunks(data: bytes, walked: int) -> tuple[int, int]:
         if after > len(data):
             return after - len(data), walked
         walked = after
-    return int(len(data) - walked < _LONGEST_CHUNK_LINE), walked
+    return 1, walked
 
 
 def _problem(status: int, name: str, detail: str) -> bytes:

@@ -14,7 +14,7 @@ import termios
 import time
 from typing import Any
 
-from gunicorn.workers import gthread
+from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
 from config.gunicorn_worker import PatientWorker
 
@@ -70,10 +70,11 @@ class PromptWorker(PatientWorker):
 
 
 def _is_prompt(conn: Any) -> bool:
-    """Whether what has arrived is a small prediction of a client that takes its replies."""
+    """Whether what has arrived is one small prediction, of a client that takes its replies before it asks again."""
     arrived = conn.parser.unreader.buf
     return bool(
-        arrived.getbuffer().nbytes <= PROMPT_BYTES
+        conn.is_exact
+        and arrived.getbuffer().nbytes <= PROMPT_BYTES
         and arrived.getvalue().startswith(_PREDICTION)
         and _has_taken_its_replies(conn.sock)
     )
@@ -95,4 +96,3 @@ class _Done:
 
     def cancelled(self) -> bool:
         return False
-

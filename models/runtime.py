@@ -61,7 +61,7 @@ class SingleRun:
     def __init__(self, session: Any, source: str, target: str, width: int, classes: int) -> None:
         self._matrix = np.zeros((1, width), dtype=np.float32)
         self._answer = np.zeros((1, classes), dtype=np.float32)
-        self.row = memoryview(self._matrix).cast("B") if width else memoryview(bytearray())
+        self.row = memoryview(self._matrix.data).cast("B") if width else memoryview(bytearray())
         self._binding = session.io_binding()
         # The binding keeps addresses, not the arrays: they live as long as this object does.
         self._binding.bind_input(source, "cpu", 0, np.float32, self._matrix.shape, self._matrix.ctypes.data)

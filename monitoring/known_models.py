@@ -32,6 +32,8 @@ _TYPES: dict[str, Any] = {
     "categorical": int | bool | str | None | UnsetType,
     "datetime": str | None | UnsetType,
 }
+#: Numbers beyond the largest double become infinite here, instead of failing the row.
+_PLAIN = msgspec.json.Decoder(float_hook=float)
 
 
 class KnownModel:
@@ -54,7 +56,7 @@ class KnownModel:
 
     def _plain_columns(self, rows: Sequence[Raw]) -> list[Sequence[Any]]:
         """The same for names that no struct can carry, and values of types that nobody foresaw."""
-        decoded = [msgspec.json.decode(row, float_hook=float) for row in rows]  # type: ignore[call-overload]
+        decoded = map(_PLAIN.decode, rows)
         objects = [row if isinstance(row, dict) else {} for row in decoded]
         return [list(map(methodcaller("get", name, UNSET), objects)) for name in self.schema.feature_names]
 

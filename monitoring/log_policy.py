@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from config.errors import ProductError
 from config.home import state_home
-from config.settings import Settings
+from config.settings import ConfigurationError, Settings
 
 KEY_FILE = "log_hash.key"
 KEY_VARIABLE = "MLOPS_LOG_HASH_KEY"
@@ -30,7 +29,7 @@ _DIGEST_BYTES = 16
 Action = Literal["keep", "hash", "drop"]
 
 
-class PolicyError(ProductError):
+class PolicyError(ConfigurationError):
     """The configured policy cannot be kept to."""
 
 

@@ -31,6 +31,8 @@ from monitoring.window_records import add_tallies
 
 #: How often a batch is tried again whose lines another host was just reading too.
 _ATTEMPTS = 3
+#: Steps of the round over waiting outcomes that one call makes, so that outcomes of unknown ids cost no more than that.
+_WAITING_STEPS = 20
 #: So long after its day a file is written no more: a last line without its newline will never get one.
 _SETTLED = timedelta(hours=24)
 
@@ -59,7 +61,7 @@ class LogReader:
         self._joiner = Joiner(store, source, logs, models)
         self._known: dict[str, Place] = {}
         #: What a file looked like when it was found to be read to its end.
-        self._done: dict[str, tuple[int, int, int]] = {}
+        self._done: dict[str, tuple[int, int, int, bool]] = {}
         self.counts = _no_counts()
 
     def refresh(self) -> None:
@@ -81,10 +83,13 @@ class LogReader:
                     return
                 if queue and not self._take(queue[0]):
                     queue.popleft()
-        over = False
-        while not over and not _is_over(deadline):
+        for _ in range(_WAITING_STEPS):
+            if _is_over(deadline):
+                return
             joined, over = self._joiner.join_waiting()
             self.counts["joined"] += joined
+            if over:
+                return
 
     def lag(self) -> int:
         return sum(max(0, size - offset) for _, size, offset in self._extents())
@@ -110,25 +115,26 @@ class LogReader:
         except FileNotFoundError:
             return False
         try:
-            state = os.fstat(descriptor)
-            looks = (state.st_ino, state.st_size, state.st_mtime_ns)
-            if self._done.get(file.name) == looks and file.name in self._known:
-                return False
-            place = self._place(file, descriptor)
-            chunk = read_chunk(descriptor, place.offset, self._limits, final=self._is_settled(file))
-            if chunk.stop == place.offset:
-                self._done[file.name] = looks
-                return False
-            mark = mark_at(descriptor, chunk.stop)
-        finally:
-            os.close(descriptor)
-        moved = msgspec.structs.replace(place, offset=chunk.stop, mark=mark)
-        keep = self._predictions if file.kind == "predictions" else self._feedback
-        try:
-            self._known[file.name] = keep(place, moved, chunk)
+            return self._take_from(file, descriptor)
         except PlaceTakenError:
             self.refresh()
             return False
+        finally:
+            os.close(descriptor)
+
+    def _take_from(self, file: LogFile, descriptor: int) -> bool:
+        state, settled = os.fstat(descriptor), self._is_settled(file)
+        looks = (state.st_ino, state.st_size, state.st_mtime_ns, settled)
+        if self._done.get(file.name) == looks and file.name in self._known:
+            return False
+        place = self._place(file, descriptor)
+        chunk = read_chunk(descriptor, place.offset, self._limits, final=settled)
+        if chunk.stop == place.offset:
+            self._done[file.name] = looks
+            return False
+        moved = msgspec.structs.replace(place, offset=chunk.stop, mark=mark_at(descriptor, chunk.stop))
+        keep = self._predictions if file.kind == "predictions" else self._feedback
+        self._known[file.name] = keep(place, moved, chunk)
         return True
 
     def _is_settled(self, file: LogFile) -> bool:

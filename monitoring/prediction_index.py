@@ -110,7 +110,8 @@ def first_id(moment: datetime) -> bytes:
 def prune(store: Store, before: datetime) -> int:
     """Forgets some predictions made before a moment, and gives up waiting for them; returns how many, 0 at the end."""
     p, o, limit = predictions.c, outcomes.c, first_id(before)
-    oldest = select(p.id).where(p.id < limit).order_by(p.id).limit(PRUNED_ROWS)
+    # Other hosts forget the same rows at the same time: PostgreSQL passes over those that they have in hand.
+    oldest = select(p.id).where(p.id < limit).order_by(p.id).limit(PRUNED_ROWS).with_for_update(skip_locked=True)
     received = (before - EPOCH) // _MICROSECOND
     with store.writing() as connection:
         gone = connection.execute(delete(predictions).where(p.id.in_(oldest))).rowcount

@@ -18,16 +18,18 @@ from monitoring.window_profile import IDENTITY_BYTES, Layout, ProfileError, Wind
 _MAGIC = b"WP2"
 #: Rows, scored rows, bytes a whole number, checksum of the body.
 _HEAD = struct.Struct("<QQBI")
-_WIDTHS = (1, 2, 4, 8)
+#: By their bytes.
+_TYPES = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<i8")}
+_DOUBLE = np.dtype("<f8")
 _BODY = len(_MAGIC) + IDENTITY_BYTES + _HEAD.size
 
 
 def encode_profile(window: WindowProfile) -> bytes:
     """A compact blob: whole numbers in the narrowest unsigned type that holds them all, sums and dates as doubles."""
     whole = np.concatenate([window.counts, window.missing, window.infinite])
-    width = next(size for size in _WIDTHS if size == 8 or int(whole.max(initial=0)) < 256**size)
+    width = next(size for size in _TYPES if size == 8 or int(whole.max(initial=0)) < 256**size)
     numbers = np.concatenate([window.sums, window.earliest, -window.latest])
-    body = whole.astype(f"<u{width}").tobytes() + numbers.astype("<f8").tobytes()
+    body = whole.astype(_TYPES[width]).tobytes() + numbers.astype(_DOUBLE).tobytes()
     return _MAGIC + window.identity + _HEAD.pack(window.rows, window.scored_rows, width, zlib.crc32(body)) + body
 
 
@@ -43,17 +45,18 @@ def merge_encoded(contents: Iterable[bytes], layout: Layout) -> WindowProfile:
     """
     features, parts = len(layout.reference.features), len(layout.parts)
     rows = scored_rows = 0
-    whole: Counts = np.zeros(_whole_cells(layout), dtype=np.int64)
-    sums: Numbers = np.zeros(parts)
-    # Latest dates with their sign turned, so that one minimum answers for both.
-    dates: Numbers = np.full(2 * features, np.inf)
+    whole: Counts = np.zeros(layout.cells + 2 * features, dtype=np.int64)
+    # Latest dates stand with their sign turned, so that one minimum answers for both.
+    numbers: Numbers = np.concatenate([np.zeros(parts), np.full(2 * features, np.inf)])
+    sums, dates = numbers[:parts], numbers[parts:]
+    prefix = _MAGIC + layout.identity
     for content in contents:
-        of_one, scored_of_one, width = _checked(content, layout)
+        of_one, scored_of_one, width = _checked(content, prefix, len(whole), 8 * len(numbers))
         rows, scored_rows = rows + of_one, scored_rows + scored_of_one
-        np.add(whole, np.frombuffer(content, f"<u{width}", len(whole), _BODY), out=whole, casting="unsafe")
-        numbers = np.frombuffer(content, "<f8", offset=_BODY + len(whole) * width)
-        sums += numbers[:parts]
-        np.minimum(dates, numbers[parts:], out=dates)
+        whole += np.frombuffer(content, _TYPES[width], len(whole), _BODY)
+        added = np.frombuffer(content, _DOUBLE, offset=_BODY + len(whole) * width)
+        sums += added[:parts]
+        np.minimum(dates, added[parts:], out=dates)
     return WindowProfile(
         identity=layout.identity,
         rows=rows,
@@ -67,16 +70,12 @@ def merge_encoded(contents: Iterable[bytes], layout: Layout) -> WindowProfile:
     )
 
 
-def _checked(content: bytes, layout: Layout) -> tuple[int, int, int]:
-    """Rows, scored rows and width of a blob that is whole and of this layout."""
-    if content[: len(_MAGIC) + IDENTITY_BYTES] != _MAGIC + layout.identity or len(content) < _BODY:
+def _checked(content: bytes, prefix: bytes, cells: int, number_bytes: int) -> tuple[int, int, int]:
+    """Rows, scored rows and width of a blob that is whole and of the layout that `prefix` names."""
+    if not content.startswith(prefix) or len(content) < _BODY:
         raise ProfileError("the stored profile belongs to another reference, or is none")
-    rows, scored_rows, width, checksum = _HEAD.unpack_from(content, len(_MAGIC) + IDENTITY_BYTES)
-    expected = _BODY + width * _whole_cells(layout) + 8 * (len(layout.parts) + 2 * len(layout.reference.features))
-    if len(content) != expected or zlib.crc32(memoryview(content)[_BODY:]) != checksum:
+    rows, scored_rows, width, checksum = _HEAD.unpack_from(content, len(prefix))
+    whole = len(content) == _BODY + width * cells + number_bytes
+    if not whole or zlib.crc32(memoryview(content)[_BODY:]) != checksum:
         raise ProfileError("the stored profile is torn: its checksum differs")
     return rows, scored_rows, width
-
-
-def _whole_cells(layout: Layout) -> int:
-    return layout.cells + 2 * len(layout.reference.features)

@@ -157,7 +157,7 @@ def _added(stored: bytes | None, tally: HourTally, total: HourTally, key: HourKe
         return encode_profile(tally.profile)
     model = models.get(key.model_version)
     before = None if model is None else _decoded(stored, model.profiler.layout)
-    if before is None:
+    if before is None or before.identity != tally.profile.identity:
         total.unprofiled_rows += tally.rows
         return stored
     return encode_profile(merge([before, tally.profile]))

@@ -159,8 +159,11 @@ class PipelineRun:
             if decision.decision in PROMOTING:
                 with self._step("promote", f"putting version {registered.version} in service"):
                     self._promote(registered, decision)
+            outcome = self._finish(trained, registered, decision)
+            del trained
+            release_memory()  # the pictures' process begins beside this one
             steps.leave_pictures(self.settings, self.run_id, prepared, registered)
-            return self._finish(trained, registered, decision)
+            return outcome
 
     def _end_in_mlflow(self, run_id: str, status: EndStatus) -> None:
         try:

@@ -10,7 +10,9 @@ import os
 import time as clock
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 REFIT = -1
 #: Rows predicted at a time.
 CHUNK = 20_000
+#: Histogram boosting on more than this, in float64, is fitted one at a time and on all cores: it makes copies of its
+#: rows, and two at once would take the memory of several tables.
+LARGE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,36 @@ class Outcome:
 
 def run_tasks(work: Work, tasks: list[Task], jobs: int) -> Iterator[Outcome]:
     """Outcomes as they come. Each fit keeps to one core: the tasks are what is spread."""
-    controller = ThreadpoolController()
+    pace = _Pace(ThreadpoolController(), jobs)
     broken: set[tuple[str, int]] = set()
-    longest_first = sorted(tasks, key=lambda task: -_cost(task, len(work.schema.classes)))
+    order = sorted(tasks, key=lambda task: (not _is_large(work, task), -_cost(task, len(work.schema.classes))))
     pool = Parallel(jobs, backend="threading", batch_size=1, pre_dispatch="all", return_as="generator_unordered")
     # BLAS has one limit for the process, OpenMP one for each thread.
-    with controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
+    with pace.controller.limit(limits=1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield from pool(delayed(_attempt)(work, task, broken, controller) for task in longest_first)
+        yield from pool(delayed(_attempt)(work, task, broken, pace) for task in order)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """How many cores a fit takes."""
+
+    controller: ThreadpoolController
+    jobs: int
+    one_large: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def of(self, large: bool) -> Iterator[None]:
+        with (
+            self.one_large if large else nullcontext(),
+            self.controller.limit(limits=self.jobs if large else 1, user_api="openmp"),
+        ):
+            yield
+
+
+def _is_large(work: Work, task: Task) -> bool:
+    threaded = CANDIDATES[task.name].estimator is HistGradientBoostingClassifier
+    return threaded and len(task.rows.train) * work.matrix.shape[1] * 8 > LARGE_BYTES
 
 
 def _cost(task: Task, classes: int) -> float:
@@ -80,15 +107,17 @@ def _cost(task: Task, classes: int) -> float:
     return candidate.cost * models * len(task.rows.train)
 
 
-def _attempt(work: Work, task: Task, broken: set[tuple[str, int]], controller: ThreadpoolController) -> Outcome:
+def _attempt(work: Work, task: Task, broken: set[tuple[str, int]], pace: _Pace) -> Outcome:
     """One fit, scored unless it is a refit. Whatever it raises is that candidate's result, not the run's end."""
-    if (task.name, task.trial) in broken:
-        return Outcome(task)
+    with pace.of(_is_large(work, task)):
+        return Outcome(task) if (task.name, task.trial) in broken else _outcome(work, task, broken)
+
+
+def _outcome(work: Work, task: Task, broken: set[tuple[str, int]]) -> Outcome:
     started = clock.perf_counter()
     try:
-        with controller.limit(limits=1, user_api="openmp"):
-            fitted = _fit(work, task)
-            metrics = None if task.fold == REFIT else _score(work, task, fitted)
+        fitted = _fit(work, task)
+        metrics = None if task.fold == REFIT else _score(work, task, fitted)
     except Exception as error:
         broken.add((task.name, task.trial))
         return Outcome(task, clock.perf_counter() - started, error=_one_sentence(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import numpy as np
@@ -106,6 +106,14 @@ class Host:
         log = PredictionLog(self.logs)
         log.append(lines)
         log.close()
+
+    def predictions_file(self, moment: datetime = NOON) -> Path:
+        """The file of that day."""
+        return self.logs / f"predictions_{moment:%Y%m%d}.jsonl"
+
+    def raw_log(self) -> IO[bytes]:
+        """The same, to write to as no server does."""
+        return self.predictions_file().open("ab")
 
     def feed_back(self, *outcomes: tuple[str, Any], moment: datetime = NOON + timedelta(minutes=5)) -> None:
         """Outcomes by prediction id, in one request."""

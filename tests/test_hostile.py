@@ -29,6 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("hostile")
     serve_sample(home / "models" / "registry")
     with running(home, *GUNICORN) as server:
+        wait_for(lambda: len(server.workers()) == 2, "both workers")
         yield server
         assert "Traceback" not in server.log()
 
@@ -176,7 +177,9 @@ def test_no_reply_names_the_server_s_version(server: Server) -> None:
 def test_as_many_half_requests_as_one_likes_hold_nobody_up(server: Server) -> None:
     """Without our worker eight of them stop the server."""
     expecting = HEAD + b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
-    beginnings = (b"", b"P", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{", CHUNKED + b"5\r\n{", expecting)
+    endless = (CHUNKED + b"a" * 2000, HEAD + b"Content-Length: %s\r\n\r\n{" % (b"9" * 30))
+    half = (b"", b"P", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{", CHUNKED + b"5\r\n{")
+    beginnings = (*half, expecting, *endless)
     slow = [RawConnection(server.port) for _ in range(60)]
     try:
         for number, connection in enumerate(slow):

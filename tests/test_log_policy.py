@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -214,3 +216,14 @@ def test_a_line_survives_whatever_a_client_calls_itself(home: Path) -> None:
     (line,) = [line for line in content.split(b"\n") if line]
     assert msgspec.json.decode(line)["status"] == 404
     assert os.linesep.encode() not in line
+
+
+def test_a_server_that_cannot_hash_ends_with_2_and_a_sentence(home: Path) -> None:
+    (home / "pipeline_config.yaml").write_text("logging: {fields: {age: hash}}\n")
+    (home / KEY_FILE).mkdir()
+    project = Path(__file__).resolve().parent.parent
+    gunicorn = ("-m", "gunicorn", "-c", str(project / "config" / "gunicorn.conf.py"))
+    for command in (gunicorn, (str(project / "api" / "app.py"),)):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert KEY_FILE in done.stderr

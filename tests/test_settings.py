@@ -77,9 +77,16 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
     ("deployment.sync_interval", [0.1, 86400], [0, 86401]),
     ("deployment.max_prediction_batch_size", [1, 1_000_000], [0, 1_000_001]),
     ("deployment.max_request_bytes", [1024, 2**30], [1023, 2**30 + 1]),
+    ("deployment.max_concurrent_requests", [1, 100_000], [0, 100_001, None]),
+    ("deployment.requests_per_second", [None, 0.01, 1e6], [0, -1, 1_000_001, NAN, INFINITY]),
     ("deployment.open_without_keys", [True, False], ["yes"]),
     ("logging.level", ["DEBUG", "INFO", "WARNING", "ERROR"], ["debug", "CRITICAL"]),
+    ("logging.access", ["off", "errors", "all"], ["none", True]),
     ("logging.fsync", [True, False], [0]),
+    ("logging.fields", [{}, {"a b": "hash", "c": "drop", "d": "keep"}], [{"a": "encrypt"}, ["a"]]),
+    ("logging.when_full", ["refuse", "serve"], ["ignore"]),
+    ("logging.retention_days", [None, 1, 36_500], [0, 36_501, 1.5]),
+    ("labels.window_days", [1, 3650], [0, 3651, 1.5, None]),
     ("store.url", ["sqlite:///x.db"], ["", None]),
 ]
 
