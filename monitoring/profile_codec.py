@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _MAGIC = b"WP2"
 #: Rows, scored rows, bytes a whole number, checksum of the body.
 _HEAD = struct.Struct("<QQBI")
 #: By their bytes.
-_TYPES = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<i8")}
+_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<i8")}
 _DOUBLE = np.dtype("<f8")
 _BODY = len(_MAGIC) + IDENTITY_BYTES + _HEAD.size
 

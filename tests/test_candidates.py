@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from made_tables import MadeTable, made_table
 
 from models.schema import Feature, Schema
 from pipeline.candidates import CANDIDATES, candidate_pipeline, check_search_space, matrix_pipeline, unreadable_columns
 from pipeline.errors import InputError
+from tests.made_tables import MadeTable, made_table
 
 NAMES = tuple(CANDIDATES)
 SMALL = {"random_forest": "n_estimators", "gradient_boosting": "n_estimators", "hist_gradient_boosting": "max_iter"}

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_tables import MadeTable, made_table, numeric_schema, quick_settings
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
 
@@ -15,6 +14,7 @@ from pipeline.folds import make_folds, stratified_sample
 from pipeline.metrics import METRICS
 from pipeline.model_training import CandidateResult, TrainingError, select, train_candidates, train_on_matrix
 from pipeline.progress import Silent
+from tests.made_tables import MadeTable, made_table, numeric_schema, quick_settings
 
 
 @pytest.fixture(scope="module")

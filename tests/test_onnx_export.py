@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from made_tables import MadeTable, made_table, numeric_schema, quick_settings
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
@@ -19,6 +18,7 @@ from pipeline.data_processing import prepare
 from pipeline.model_training import train_candidates
 from pipeline.onnx_export import ConversionError, check_parity, edge_columns, edge_matrix, export_onnx, parity
 from pipeline.table_reading import read_table
+from tests.made_tables import MadeTable, made_table, numeric_schema, quick_settings
 
 NAMES = tuple(CANDIDATES)
 SMALL = {"random_forest": "n_estimators", "gradient_boosting": "n_estimators", "hist_gradient_boosting": "max_iter"}
