@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import gc
 from contextlib import suppress
+from functools import cache
 
 #: Requests leave no cycles, so the collector finds nothing: the newest objects are looked at this seldom (in
 #: allocations), which takes a twentieth off a request of a thousand rows.
 COLLECTOR = (20_000, 20, 100)
 #: glibc's names, and bytes: blocks of a large request are taken from the heap, and given back above so much free at its
 #: end. Else each request of a thousand rows asks the kernel for zeroed pages again, which takes a tenth of its time.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 4 * 2**20
 
 
@@ -28,27 +29,28 @@ def prepare_worker() -> None:
     gc.freeze()
     gc.set_threshold(*COLLECTOR)
     give_back_memory()
+    _set(_ARENA_MAX, 2)  # else each thread keeps free memory of its own
     _set(_MMAP_THRESHOLD, KEPT_BYTES)
     _set(_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def give_back_memory() -> None:
     """Returns what is free to the kernel: reading a large model takes many times what the model then needs."""
-    if _libc is not None:
-        _libc.malloc_trim(0)
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def _set(name: int, value: int) -> None:
-    if _libc is not None:
-        _libc.mallopt(name, value)
+    library = _glibc()
+    if library is not None:
+        library.mallopt(name, value)
 
 
+@cache
 def _glibc() -> ctypes.CDLL | None:
     """None where the C library is another one."""
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
         return library if library.malloc_trim and library.mallopt else None
     return None
-
-
-_libc = _glibc()

@@ -40,7 +40,7 @@ SCENARIOS: dict[str, tuple[str, int, int, tuple[str, ...]]] = {
     "1 row, 1 connection": (FOREST, 1, 1, ("ours", "echo", "flask echo", "typical", "fastapi")),
     "1 row, 16 connections": (FOREST, 1, 16, ("ours", "echo", "flask echo", "typical", "fastapi")),
     "1 row, 64 connections": (FOREST, 1, 64, ("ours", "echo", "flask echo", "typical", "fastapi")),
-    "1 row, 64 connections, granian": (FOREST, 1, 64, ("ours granian", "echo granian")),
+    "1 row, 64 connections, granian": (FOREST, 1, 64, ("ours granian", "echo granian", "flask echo granian")),
     "100 rows, forest": (FOREST, 100, 8, ("ours", "typical", "fastapi")),
     "1,000 rows, forest": (FOREST, 1000, 8, ("ours", "typical", "fastapi")),
     "1 row, 1 connection, linear": (LINEAR, 1, 1, ("ours", "echo", "flask echo", "typical")),

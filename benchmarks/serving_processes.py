@@ -48,6 +48,7 @@ SERVERS: dict[str, Command] = {
     "fastapi": ("uvicorn", f"{RIVALS}:fastapi_app"),
     "ours granian": ("granian", "api.app:app"),
     "echo granian": ("granian", f"{RIVALS}:echo"),
+    "flask echo granian": ("granian", f"{RIVALS}:flask_echo_app"),
 }
 
 

@@ -43,6 +43,13 @@ LIMITS = (
         "echo granian",
         0.7,
     ),
+    Limit(
+        "single rows, 64 connections, granian, against its echo through Flask",
+        "1 row, 64 connections, granian",
+        "ours granian",
+        "flask echo granian",
+        0.7,
+    ),
     Limit("1,000 rows, random forest, against typical", "1,000 rows, forest", "ours", "typical", 2.0),
     Limit("1,000 rows, logistic regression, against typical", "1,000 rows, linear", "ours", "typical", 3.5),
     Limit("p99 at 64 connections, against typical's", "1 row, 64 connections", "ours", "typical", 0.1, slower=True),

@@ -36,11 +36,12 @@ except ConfigurationError as error:
 wsgi_app = "api.app:app"
 bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
 workers = _settings.deployment.workers
-# The loop of a worker answers small predictions itself, in the order in which they have arrived whole; threads take large
-# bodies and every other route. Measured on two cores against the stock thread worker (2, 4 and 8 threads): as many
-# requests at 64 connections or more, at half the latency, and four fifths more at one connection, where handing a
-# request to a thread and back costs more than to answer it. A client that is slow to send, or to take its replies, holds
-# up nobody. The count of workers is the count of predictions computed at once: one a core is the most that pays.
+# The loop of a worker answers small predictions itself, in the order in which they have arrived whole; threads take
+# large bodies and every other route. Measured on two cores against the stock thread worker (2, 4 and 8 threads): as
+# many requests at 64 connections or more, at half the latency, and four fifths more at one connection, where handing
+# a request to a thread and back costs more than to answer it. A client that is slow to send, or to take its replies,
+# holds up nobody. The count of workers is the count of predictions computed at once: one a core is the most that
+# pays.
 worker_class = "config.prompt_worker.PromptWorker"
 threads = 4
 keepalive = 75

@@ -1,7 +1,7 @@
 """Deletes log files that are older than `logging.retention_days`; off by default.
 
-A file is deleted when its day has been over for that long, so no line is younger. What reads the logs from a stored
-place must have read a file before it goes: it calls this with the files that it is done with.
+A file is deleted when its day has been over for that long, so no line is younger. Only log ingestion calls this, and
+names the files that it has not read to their end.
 """
 
 from __future__ import annotations

@@ -162,7 +162,10 @@ class PipelineRun:
             outcome = self._finish(trained, registered, decision)
             del trained
             release_memory()  # the pictures' process begins beside this one
-            steps.leave_pictures(self.settings, self.run_id, prepared, registered)
+            try:
+                steps.leave_pictures(self.settings, self.run_id, prepared, registered)
+            except OSError as error:
+                log.warning("run %s has no pictures: %s", self.run_id, error)
             return outcome
 
     def _end_in_mlflow(self, run_id: str, status: EndStatus) -> None:

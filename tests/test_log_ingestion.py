@@ -176,6 +176,18 @@ def test_lines_that_come_again_in_a_replaced_file_are_known_by_their_ids(host: H
     assert [row.input_data for row in rows_to_train_on(host.store, NOON, NOON + DAY)] == [lines[11].input_data]
 
 
+def test_rows_that_are_forgotten_by_now_are_not_counted_twice_when_their_file_is_replaced(host: Host) -> None:
+    host.log(prediction_lines(8))
+    host.ingestion.run_once()
+    host.now = NOON + 40 * DAY
+    assert host.restarted().run_once().lag_bytes == 0  # the window is 30 days
+    assert count_of(host.store, "predictions") == 0
+    content = host.predictions_file().read_bytes().splitlines(keepends=True)
+    host.predictions_file().write_bytes(b"".join(content[3:]))
+    report = host.ingestion.run_once()
+    assert (report.replaced, report.rows, served_rows(host.store)) == (1, 0, 8)
+
+
 def test_lines_copied_within_a_file_count_once(host: Host) -> None:
     host.log(prediction_lines(6))
     host.ingestion.run_once()

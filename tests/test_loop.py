@@ -26,6 +26,7 @@ from monitoring.prediction_log import PredictionLog, read_predictions
 from monitoring.promotion_history import PromotionHistory
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
+from pipeline import steps
 from pipeline.data_quality import QualityReport
 from pipeline.errors import InputError
 from pipeline.onnx_export import export_onnx
@@ -91,11 +92,11 @@ def test_every_step_of_a_run_is_recorded(state: TrainedState) -> None:
     with in_force(state.home), Store(load_settings().store_address) as store:
         records = RunRecords(store)
         run = records.get(state.outcome.run_id)
-        steps = records.steps(state.outcome.run_id)
+        recorded = records.steps(state.outcome.run_id)
     assert run is not None
     assert (run.status, run.model_version, run.rows) == ("succeeded", "1", len(state.table))
-    assert [step.name for step in steps] == ["ingest", "check", "train", "register", "compare", "promote"]
-    assert {step.status for step in steps} == {"succeeded"}
+    assert [step.name for step in recorded] == ["ingest", "check", "train", "register", "compare", "promote"]
+    assert {step.status for step in recorded} == {"succeeded"}
 
 
 def test_mlflow_holds_the_run_with_a_child_for_each_candidate_and_the_report(state: TrainedState) -> None:
@@ -215,6 +216,16 @@ def test_a_run_that_fails_in_the_middle_of_registering_is_ended_everywhere(
             assert RunRecords(store).latest()[0].status == "failed"
     assert failed.info.status == "FAILED"
     assert served_version(home) == "1"
+
+
+def test_a_run_succeeds_although_its_pictures_cannot_be_drawn(penguins: TrainedState, tmp_path: Path) -> None:
+    def full(_: Path) -> None:
+        raise OSError("no space left on device")
+
+    home = copy_of(penguins, tmp_path)
+    with in_force(home) as patch:
+        patch.setattr(steps, "draw_in_background", full)
+        assert run_now(None, None).status == "succeeded"
 
 
 def test_fault_27_a_first_run_works_on_an_empty_state_root(penguins: TrainedState) -> None:

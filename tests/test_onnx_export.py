@@ -17,6 +17,8 @@ from pipeline.candidates import CANDIDATES, candidate_pipeline, matrix_pipeline
 from pipeline.data_processing import prepare
 from pipeline.model_training import train_candidates
 from pipeline.onnx_export import ConversionError, check_parity, edge_columns, edge_matrix, export_onnx, parity
+from pipeline.onnx_graph import GROUPED_TREES
+from pipeline.onnx_trees import rounded_down
 from pipeline.table_reading import read_table
 from tests.made_tables import MadeTable, made_table, numeric_schema, quick_settings
 
@@ -38,6 +40,22 @@ def test_onnx_answers_as_scikit_learn_does_on_test_rows_and_edge_rows(name: str,
     unseen_rows = made_table(rows=500, classes=classes, seed=1)
     session = OnnxSession(export_onnx(fitted, unseen_rows.schema))
     assert check_parity(session.run, fitted, unseen_rows.schema, unseen_rows.matrix) <= LAST_DIGIT
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_forest_of_several_groups_answers_as_scikit_learn_does(classes: int) -> None:
+    fitted = _fitted("random_forest", made_table(rows=300, classes=classes), n_estimators=2 * GROUPED_TREES + 3)
+    unseen_rows = made_table(rows=500, classes=classes, seed=1)
+    session = OnnxSession(export_onnx(fitted, unseen_rows.schema))
+    assert check_parity(session.run, fitted, unseen_rows.schema, unseen_rows.matrix) <= 5e-7
+
+
+def test_a_threshold_rounded_down_decides_every_float32_alike() -> None:
+    random = np.random.default_rng(0)
+    exact = random.normal(size=500) * 10.0 ** random.integers(-30, 30, 500)
+    near = exact.astype(np.float32)
+    for inputs in (near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))):
+        np.testing.assert_array_equal(inputs <= rounded_down(exact), inputs.astype(np.float64) <= exact)
 
 
 @pytest.mark.parametrize(("file", "target"), [("credit.csv", "Status"), ("penguins_raw.csv", "Species")])
