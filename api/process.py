@@ -8,12 +8,13 @@ from contextlib import suppress
 from functools import cache
 
 #: Requests leave no cycles, so the collector finds nothing: the newest objects are looked at this seldom (in
-#: allocations), which takes a twentieth off a request of a thousand rows.
+#: allocations). Twice as often as this already took a twentieth off a request of a thousand rows.
 COLLECTOR = (20_000, 20, 100)
 #: glibc's names, and bytes: blocks of a large request are taken from the heap, and given back above so much free at its
-#: end. Else each request of a thousand rows asks the kernel for zeroed pages again, which takes a tenth of its time.
+#: end. Else each request of a thousand rows asks the kernel for 190 zeroed pages again, a tenth of its time (measured
+#: with 32 MB kept, which is too much to keep; what 2 MB save was not measured apart).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-KEPT_BYTES = 4 * 2**20
+KEPT_BYTES = 2 * 2**20
 
 
 def prepare_parent() -> None:

@@ -37,11 +37,11 @@ wsgi_app = "api.app:app"
 bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
 workers = _settings.deployment.workers
 # The loop of a worker answers small predictions itself, in the order in which they have arrived whole; threads take
-# large bodies and every other route. Measured on two cores against the stock thread worker (2, 4 and 8 threads): as
-# many requests at 64 connections or more, at half the latency, and four fifths more at one connection, where handing
-# a request to a thread and back costs more than to answer it. A client that is slow to send, or to take its replies,
-# holds up nobody. The count of workers is the count of predictions computed at once: one a core is the most that
-# pays.
+# large bodies and every other route. Measured on two busy cores against the same worker with four threads for
+# everything, all at raised priority: at 64 connections 5 to 10 % more requests at half the median latency, at one
+# connection 1.7 to 1.9 times as many. (At ordinary priority, one run of three rounds showed no gain at one connection.)
+# One and two threads for everything were slower than four. A client that is slow to send, or to take its replies, holds
+# up nobody. `deployment.workers` is the count of predictions computed at once: more than one a core was not measured.
 worker_class = "config.prompt_worker.PromptWorker"
 threads = 4
 keepalive = 75

@@ -58,7 +58,8 @@ class Segments:
             if part.levels is not None:
                 self.always_pooled[part.stop - 2 : part.stop] = True
             if part.numbers is not None:
-                widths[part.start + 1 : part.stop - 1] = np.diff(np.array(part.numbers.bins.edges) / 2.0) * 2.0
+                with np.errstate(over="ignore"):  # the widest are cut to the largest double below
+                    widths[part.start + 1 : part.stop - 1] = np.diff(np.array(part.numbers.bins.edges) / 2.0) * 2.0
                 groups.append(part.start + _group_starts(np.array(part.counts)))
             else:
                 groups.append(np.arange(part.start, part.stop))

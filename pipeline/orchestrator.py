@@ -30,7 +30,7 @@ from monitoring.run_records import RunRecords, RunStatus, Trigger
 from monitoring.store import Store
 from pipeline.deployment import Deployment
 from pipeline.errors import InputError
-from pipeline.memory import release_memory
+from pipeline.memory import release_memory, return_large_blocks
 from pipeline.progress import Progress, Silent
 from pipeline.recovery import Recovery
 from pipeline.sample_data import is_sample
@@ -137,6 +137,7 @@ class PipelineRun:
         with last_act(self._mark_interrupted):
             from pipeline import gate, registration, steps
 
+            return_large_blocks()
             with self._step("ingest", "reading the table"):
                 table = read()
             release_memory()
