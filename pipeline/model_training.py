@@ -5,6 +5,7 @@ TrainingError           every candidate failed; the message holds each one's rea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -256,3 +257,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _deviation(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+
+
+if __name__ == "__main__":
+    from pipeline.training_alone import main
+
+    sys.exit(main())

@@ -51,7 +51,7 @@ def register(
     tags = {"algorithm": packaged.result.name}
     mlflow_run_id = runs.start(run_id, params=_params(settings, prepared, packaged), tags=tags)
     runs.log(mlflow_run_id, metrics=manifest.metrics)
-    _log_candidates(runs, mlflow_run_id, trained.results, {**trained.failures(), **packaged.left_aside})
+    log_candidates(runs, mlflow_run_id, trained.results, {**trained.failures(), **packaged.left_aside})
     runs.log_bundle(mlflow_run_id, staged)
     runs.log_files(mlflow_run_id, prepared.quality_report, "quality")
     version = deployment.registry.create_version(
@@ -115,7 +115,7 @@ def _params(settings: Settings, prepared: Prepared, packaged: Packaged) -> dict[
     }
 
 
-def _log_candidates(
+def log_candidates(
     runs: RunLog, mlflow_run_id: str, results: list[CandidateResult], left_aside: Mapping[str, str]
 ) -> None:
     """A child run for each candidate, with its folds as steps."""
