@@ -49,7 +49,7 @@ ENVIRONMENT = {
 #: Files are sent and fetched with more patience than this product's short questions.
 TRANSFER_SECONDS = "120"
 CONNECT_SECONDS = 3.0
-_HEAVY = ("mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "skops.io")
+HEAVY_MODULES = ("mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "skops.io")
 
 
 class RegistryError(ProductError):
@@ -66,7 +66,7 @@ def preload() -> threading.Thread:
     """Imports MLflow in the background, while something else works; to be called after pandas and scikit-learn are
     imported, so that no module is imported by two threads at once."""
     set_environment()
-    thread = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], daemon=True)
+    thread = threading.Thread(target=lambda: [importlib.import_module(name) for name in HEAVY_MODULES], daemon=True)
     thread.start()
     return thread
 

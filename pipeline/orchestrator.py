@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 from msgspec import Struct
 
+from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
 from models.mlflow_connection import MlflowConnection, RegistryError, preload
+from models.mlflow_process import MlflowProcess
 from models.mlflow_registry import Registry
 from models.mlflow_runs import EndStatus, RunLog
 from monitoring.run_records import RunRecords, RunStatus, Trigger
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 #: Decisions of the gate that put the new version in service.
 PROMOTING = ("promote", "first")
+#: Above it the fits take so long that MLflow's import is nothing beside them, and the memory counts more.
+SMALL_TABLE_BYTES = 16 * 2**20
 
 
 class RunOutcome(Struct, frozen=True, kw_only=True):
@@ -88,9 +93,17 @@ def run_now(source: str | None, target: str | None, progress: Progress | None = 
     with (
         state_lock("pipeline", "main.py run"),
         Store(settings.store_address) as store,
-        PipelineRun(settings, store, progress or Silent(), trigger="manual") as run,
+        PipelineRun(settings, store, progress or Silent(), trigger="manual", source=source) as run,
     ):
         return run.execute(lambda: _read(settings, source))
+
+
+def _mlflow_process(settings: Settings, source: str | None) -> MlflowProcess | None:
+    """A process for MLflow where that saves time and the memory for it is small beside the table's."""
+    path = under_home(source or settings.data.source)
+    if "mlflow" in sys.modules or not path.is_file() or path.stat().st_size > SMALL_TABLE_BYTES:
+        return None
+    return MlflowProcess(settings.mlflow_address, settings.experiment_name, settings.registered_model_name)
 
 
 def _read(settings: Settings, source: str | None) -> Table:
@@ -103,14 +116,18 @@ def _read(settings: Settings, source: str | None) -> Table:
 class PipelineRun:
     """One run, recorded from its beginning to however it ends. The caller holds the pipeline's lock."""
 
-    def __init__(self, settings: Settings, store: Store, progress: Progress, trigger: Trigger) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, progress: Progress, trigger: Trigger, source: str | None = None
+    ) -> None:
         self.settings = settings
         self.progress = progress
         self.trigger: Trigger = trigger
         self.records = RunRecords(store)
+        self._mlflow = _mlflow_process(settings, source)
         connection = MlflowConnection(settings.mlflow_address)
-        self.runs = RunLog(connection, settings.experiment_name)
-        self.deployment = Deployment.of(settings, store, Registry(connection, settings.registered_model_name))
+        self.runs = self._mlflow.runs if self._mlflow else RunLog(connection, settings.experiment_name)
+        registry = self._mlflow.registry if self._mlflow else Registry(connection, settings.registered_model_name)
+        self.deployment = Deployment.of(settings, store, registry)
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         self.recovery = Recovery.of(settings, store, self.runs, self.deployment)
         self._began = time.monotonic()
@@ -126,8 +143,14 @@ class PipelineRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            return
+        try:
+            if error is not None:
+                self._failed(error)
+        finally:
+            if self._mlflow is not None:
+                self._mlflow.close()
+
+    def _failed(self, error: BaseException) -> None:
         self.records.finish(self.run_id, _status_of(error), _now(), error=_sentence(error))
         if self._in_mlflow:
             self._end_in_mlflow(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
@@ -146,7 +169,8 @@ class PipelineRun:
                 prepared = steps.prepare_data(self.settings, self.run_id, table, self.deployment)
             del table
             release_memory()
-            preload()  # MLflow's import takes seconds; it goes on while the cores train
+            if self._mlflow is None:
+                preload()  # MLflow's import takes seconds; it goes on while the cores train
             with self._step("train", f"training {len(self.settings.training.candidates)} candidates"):
                 trained = steps.train(self.settings, prepared, self.progress)
             release_memory()
