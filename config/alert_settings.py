@@ -16,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 
 
 class AlertChannel(Section, frozen=True):
-    """A receiver. Its address holds secrets, so it stands in an environment variable, of which only the name is here."""
+    """A receiver. Its address holds secrets, so it stands in an environment variable; only the name of that is here."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
     #: `MLOPS_…` are the names of settings, so an address cannot stand in one.
