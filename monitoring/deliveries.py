@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from config.alert_settings import AlertSettings
 from monitoring.alert_tables import deliveries
@@ -96,6 +96,13 @@ class Outbox:
         """Given up at once: no attempt can help."""
         with self._store.writing() as connection:
             self._give_up(connection, delivery, at, error)
+
+    def counts(self) -> dict[str, int]:
+        """Of all deliveries, by status."""
+        query = select(deliveries.c.status, func.count()).group_by(deliveries.c.status)
+        with self._store.reading() as connection:
+            found = {str(status): int(count) for status, count in connection.execute(query)}
+        return {"waiting": 0, "sent": 0, "failed": 0} | found
 
     def of_incident(self, incident_id: int) -> list[Delivery]:
         """Oldest first."""

@@ -24,6 +24,8 @@ from monitoring.store import Store, lock_writers, to_record, upsert
 
 MonitorStatus = Literal["active", "paused"]
 KINDS: tuple[IncidentKind, ...] = tuple(RANGES)
+#: Set over a list of channels that would be inherited.
+ALL_CHANNELS = ("*",)
 _YEAR_HOURS = 8760.0
 
 
@@ -109,6 +111,7 @@ def effective(
     """The configured monitor with what is stored laid over it in turn."""
     layers = list(stored)
     thresholds = default_thresholds(settings, kind)
+    channels = _last([one.channels for one in layers])
     for layer in layers:
         thresholds |= {name: value for name, value in layer.thresholds.items() if name in thresholds}
     return Monitor(
@@ -117,7 +120,7 @@ def effective(
         model_version=model_version,
         thresholds=thresholds,
         frequency_hours=_last([default_frequency(settings, kind), *(one.frequency_hours for one in layers)]),
-        channels=_last([one.channels for one in layers]),
+        channels=None if channels == ALL_CHANNELS else channels,
         status=_last(["active", *(one.status for one in layers)]),
         set_by=tuple(one.scope for one in layers),
     )
@@ -165,7 +168,7 @@ class Monitors:
         known = _known_kind(kind)
         changed = {"frequency_hours": frequency_hours, "channels": channels, "status": status}
         changed = {name: value for name, value in changed.items() if value is not None}
-        self._check(known, thresholds or {}, frequency_hours, channels or ())
+        self._check(known, thresholds or {}, frequency_hours, () if channels in (None, ALL_CHANNELS) else channels)
         model = self._settings.registered_model_name
         with self._store.writing() as connection:
             lock_writers(connection, monitors)

@@ -17,24 +17,26 @@ from functools import partial
 
 import schedule
 
-from config.home import PROJECT_ROOT, under_home
+from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
 from config.state_lock import lock_holder, state_lock
 from models.mlflow_connection import RegistryError
 from models.mlflow_runs import RunLog
+from monitoring.alert_delivery import AlertDelivery
 from monitoring.alerts import Alerts
-from monitoring.incidents import Incidents
 from monitoring.job_records import JobRecords, JobStatus
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
 from pipeline.health import HealthWatch, readiness_problem
-from pipeline.job_times import AtMoments, Every, Times
+from pipeline.job_times import AtMoments, Times
+from pipeline.monitored_times import AsMonitored
 from pipeline.monitoring_jobs import monitor_now, performance_now
 from pipeline.recovery import Recovery
 from pipeline.shutdown import Interrupted
 from pipeline.troubles import Troubles
+from pipeline.watches import Watches
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
@@ -45,6 +47,8 @@ STOP_SECONDS = 9.0
 TICK_SECONDS = 0.2
 #: Between two looks at whether a job is due.
 LOOK_SECONDS = 5
+#: Between two looks at what changes in hours.
+WATCH_SECONDS = 600
 #: An MLflow that was away for a shorter while is nobody's concern: what is in service stays.
 TOLERATED_OUTAGE = timedelta(minutes=5)
 
@@ -69,15 +73,15 @@ class Scheduler:
         shared = not settings.store_address.startswith("sqlite")
         self.recovery = Recovery(RunRecords(store), runs, self.deployment, clock, shared)
         self.records = JobRecords(store)
-        alerts = Alerts(Incidents(store), under_home("alerts"))
+        alerts = Alerts.of(settings, store)
+        self.delivery = AlertDelivery(settings, store, clock)
+        self.watches = Watches(settings, store, alerts, lambda: [*(job.name for job in self.jobs), "retrain"])
         self.troubles = Troubles(alerts)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
         self.first_run = FirstRun(settings, self.deployment)
-        monitoring = settings.monitoring
-        self.jobs = [
-            Job("drift", Every(timedelta(hours=monitoring.drift_detection_frequency)), monitor_now),
-            Job("performance", Every(timedelta(hours=monitoring.performance_check_frequency)), performance_now),
-        ]
+        drift = AsMonitored(settings, store, ("data_drift", "prediction_drift", "data_quality"))
+        performance = AsMonitored(settings, store, ("performance_drift", "concept_drift"))
+        self.jobs = [Job("drift", drift, monitor_now), Job("performance", performance, performance_now)]
         self.retraining = AtMoments(settings.retraining.schedule)
         self.timetable = schedule.Scheduler()
         self.child: subprocess.Popen[bytes] | None = None
@@ -91,7 +95,10 @@ class Scheduler:
         self._each(deployment.health_check_interval, "health", lambda: self.health.look(self.clock()))
         self._each(deployment.sync_interval, "sync", self.follow)
         self._each(LOOK_SECONDS, "jobs", self.look)
+        self._each(LOOK_SECONDS, "alerts", self.delivery.look)
+        self._each(WATCH_SECONDS, "watches", lambda: self.watches.look(self.clock()))
         self._guarded("repair", self._repair_all)
+        self._guarded("watches", lambda: self.watches.begin(self.clock()))
         self._guarded("sync", self.follow)
         self._guarded("jobs", self.look)
 
@@ -144,7 +151,8 @@ class Scheduler:
         return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
     def stop(self) -> None:
-        """Ends the child; the run is marked interrupted."""
+        """Ends the child, whose run is marked interrupted, and alerts that are on their way, which are sent later."""
+        self.delivery.stop()
         if self.child is None:
             return
         self.child.terminate()
