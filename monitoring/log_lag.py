@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from monitoring.log_tail import LogFile, log_files
 from monitoring.store import Store
 from monitoring.tables import log_sources
 
-#: More than this without a newline is taken for lines.
-_GLANCE_BYTES = 256 * 1024
+#: More than this is taken for lines without a look.
+_GLANCE_BYTES = 64 * 1024
 
 
 class LogLag(Struct, frozen=True, kw_only=True):
@@ -32,6 +31,16 @@ class LogLag(Struct, frozen=True, kw_only=True):
     last_read_at: datetime | None
 
 
+class _Waiting(Struct, frozen=True):
+    """A file with the place from which on it is not read."""
+
+    file: LogFile
+    offset: int
+    size: int
+    #: Seconds since 1970.
+    written_at: float
+
+
 class _Moment(Struct):
     timestamp: datetime
 
@@ -39,12 +48,11 @@ class _Moment(Struct):
 def log_lag(store: Store | None, logs: Path, source_file: Path, now: datetime) -> LogLag:
     """`store` is None when there is none yet: then nothing is read."""
     read_at, offsets = (None, {}) if store is None else _read_so_far(store, source_file)
-    waiting = [
-        (file, size, moment) for file in log_files(logs) for size, moment in _waiting(file, offsets.get(file.name, 0))
-    ]
-    oldest = min((moment for _, _, moment in waiting), default=None)
+    waiting = [one for file in log_files(logs) if (one := _waiting(file, offsets.get(file.name, 0))) is not None]
+    first_day = [one for one in waiting if one.file.day == waiting[0].file.day]
+    oldest = min(map(_moment_of, first_day), default=None)
     return LogLag(
-        unread_bytes=sum(size for _, size, _ in waiting),
+        unread_bytes=sum(one.size - one.offset for one in waiting),
         unread_files=len(waiting),
         oldest_unread_at=oldest,
         oldest_unread_seconds=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
@@ -66,24 +74,29 @@ def _read_so_far(store: Store, source_file: Path) -> tuple[datetime | None, dict
     return row.read_at, {name: place.offset for name, place in LogPlaces(store, row.id).all().items()}
 
 
-def _waiting(file: LogFile, offset: int) -> Iterator[tuple[int, datetime]]:
-    """Bytes past the offset, and when the first line among them was written; nothing where no whole line is."""
+def _waiting(file: LogFile, offset: int) -> _Waiting | None:
+    """None where there is no whole line past the offset."""
     try:
         state = file.path.stat()
-        offset = offset if offset <= state.st_size else 0  # another file by now
-        with file.path.open("rb") as stream:
-            stream.seek(offset)
-            content = stream.read(_GLANCE_BYTES)
+        one = _Waiting(file, offset if offset <= state.st_size else 0, state.st_size, state.st_mtime)  # another file
+        return one if one.size - one.offset > _GLANCE_BYTES or b"\n" in _glance(one).lstrip(b"\n") else None
     except FileNotFoundError:
-        return
-    line, newline, _ = content.lstrip(b"\n").partition(b"\n")
-    if newline or len(content) == _GLANCE_BYTES:
-        yield state.st_size - offset, _moment_of(line) or datetime.fromtimestamp(state.st_mtime, UTC)
-
-
-def _moment_of(line: bytes) -> datetime | None:
-    try:
-        moment = msgspec.json.decode(line, type=_Moment).timestamp
-    except ValueError:
         return None
-    return moment if moment.tzinfo else None
+
+
+def _glance(one: _Waiting) -> bytes:
+    if one.size == one.offset:
+        return b""
+    with one.file.path.open("rb") as stream:
+        stream.seek(one.offset)
+        return stream.read(_GLANCE_BYTES)
+
+
+def _moment_of(one: _Waiting) -> datetime:
+    """When the first line that waits was written; when the file was, where that line does not say."""
+    try:
+        line = _glance(one).lstrip(b"\n").partition(b"\n")[0]
+        moment = msgspec.json.decode(line, type=_Moment).timestamp
+    except (ValueError, FileNotFoundError):
+        moment = datetime.fromtimestamp(one.written_at, UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

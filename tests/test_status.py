@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_said_with_the_mend(state: Path, name: str) -> No
 
 def test_it_says_what_waits_to_be_read_since_when_and_when_was_read_last(state: Path) -> None:
     logged = datetime.now(UTC) - timedelta(hours=3)
-    assert run_command("status").stdout.split("logs")[1].split() == ["none"]
+    assert run_command("status").stdout.split("\nlogs")[1].split() == ["none"]
     log(state, prediction_lines(4, moment=logged))
     lag = json_of("status")["log"]
     assert (lag["unread_bytes"], lag["unread_files"]) == (sum(log_sizes(state)), 1)
@@ -112,13 +112,13 @@ def test_a_line_that_is_being_written_does_not_wait(state: Path) -> None:
     assert json_of("status")["log"]["unread_files"] == 0
 
 
-def test_it_answers_in_under_a_second_beside_ten_thousand_files(state: Path) -> None:
-    for day in range(10_000):
+def test_it_answers_in_under_a_second_beside_years_of_unread_files(state: Path) -> None:
+    (state / "logs").mkdir()
+    for day in range(3_000):
         moment = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=day)
-        (state / "logs" / f"predictions_{moment:%Y%m%d}.jsonl").parent.mkdir(exist_ok=True)
         (state / "logs" / f"predictions_{moment:%Y%m%d}.jsonl").write_bytes(b"\n{}\n")
     began = time.process_time()
-    assert json_of("status")["log"]["unread_files"] == 10_000
+    assert json_of("status")["log"]["unread_files"] == 3_000
     assert time.process_time() - began < 1.0
 
 
