@@ -114,14 +114,14 @@ class Reference(Struct, frozen=True, kw_only=True):
     rows: int
     features: tuple[FeatureProfile, ...]
     scores: ScoreProfile | None = None
-    #: How much each feature matters to the model, in shares of all, by name; empty in bundles of older releases.
-    importance: dict[str, float] = {}
-    #: None in bundles of older releases.
-    warned: WarnedRows | None = None
     #: Metrics of the test part: what performance is later compared with.
     metrics: dict[str, float | None] = {}
     #: Lags were taken to a moment given for each row (else to the latest of the row's own dates).
     lag_to_moment: bool = False
+    #: How much each feature matters to the model, in shares of all, by name; empty in bundles of older releases.
+    importance: dict[str, float] = {}
+    #: None in bundles of older releases.
+    warned: WarnedRows | None = None
     format_version: int = REFERENCE_FORMAT
 
 

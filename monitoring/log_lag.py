@@ -10,10 +10,9 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import select
 
-from monitoring.log_places import LogPlaces
-from monitoring.log_tail import LogFile, log_files
+from monitoring import tables
+from monitoring.daily_files import LogFile, log_files
 from monitoring.store import Store
-from monitoring.tables import log_sources
 
 #: More than this is taken for lines without a look.
 _GLANCE_BYTES = 64 * 1024
@@ -66,12 +65,13 @@ def _read_so_far(store: Store, source_file: Path) -> tuple[datetime | None, dict
         source = str(uuid.UUID(source_file.read_text().strip()))
     except (OSError, ValueError):
         return None, {}
+    sources, files = tables.log_sources.c, tables.log_files.c
     with store.reading() as connection:
-        s = log_sources.c
-        row = connection.execute(select(s.id, s.read_at).where(s.uuid == source)).one_or_none()
-    if row is None:
-        return None, {}
-    return row.read_at, {name: place.offset for name, place in LogPlaces(store, row.id).all().items()}
+        row = connection.execute(select(sources.id, sources.read_at).where(sources.uuid == source)).one_or_none()
+        if row is None:
+            return None, {}
+        places = connection.execute(select(files.name, files.offset).where(files.source == row.id)).all()
+    return row.read_at, {place.name: place.offset for place in places}
 
 
 def _waiting(file: LogFile, offset: int) -> _Waiting | None:

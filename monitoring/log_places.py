@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from monitoring.daily_files import Kind
 from monitoring.log_lines import Fragment
-from monitoring.log_tail import Kind
 from monitoring.store import Store, to_record
 from monitoring.tables import log_files, log_fragments
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from monitoring.daily_files import Kind, LogFile, log_files
 from monitoring.hour_tallies import tally_lines
 from monitoring.known_models import KnownModels
 from monitoring.labelled_rows import Joiner
 from monitoring.log_lines import Batch, LoggedOutcome, LoggedPrediction, outcomes_of, predictions_of
 from monitoring.log_places import LogPlaces, Place, PlaceTakenError, move
-from monitoring.log_tail import Chunk, Kind, Limits, LogFile, is_same_file, log_files, mark_at, read_chunk
+from monitoring.log_tail import Chunk, Limits, is_same_file, mark_at, read_chunk
 from monitoring.prediction_index import (
     RepeatedLineError,
     add_outcomes,

@@ -66,7 +66,12 @@ def test_all_columns_of_a_feature_move_together() -> None:
     draw = np.random.default_rng(2)
     raw: list[RawColumn] = [draw.normal(size=400), draw.uniform(1.5e9, 1.6e9, 400)]
     seen: list[Matrix] = []
-    feature_importance(lambda m: (seen.append(m.copy()), squash(m[:, 0]))[1], schema, raw, np.arange(400) % 2, 3)
+
+    def answer(matrix: Matrix) -> Answers:
+        seen.append(matrix.copy())
+        return squash(matrix[:, 0])
+
+    feature_importance(answer, schema, raw, np.arange(400) % 2, 3)
     before, of_x, of_day = seen
     assert np.array_equal(of_x[:, 1:], before[:, 1:]) and not np.array_equal(of_x[:, 0], before[:, 0])
     pairs = {tuple(row) for row in before[:, 1:].tolist()}
@@ -83,7 +88,12 @@ def test_the_same_seed_gives_the_same_shares() -> None:
 def test_the_work_is_bounded_however_many_features_there_are(features: int) -> None:
     raw, y = table(3_000, features)[0], np.arange(3_000) % 2
     answered: list[int] = []
-    feature_importance(lambda m: (answered.append(len(m)), squash(m[:, 0]))[1], numeric_schema(features), raw, y, 1)
+
+    def answer(matrix: Matrix) -> Answers:
+        answered.append(len(matrix))
+        return squash(matrix[:, 0])
+
+    feature_importance(answer, numeric_schema(features), raw, y, 1)
     assert max(answered) <= MOST_ROWS
     assert sum(answered) <= max(MOST_ANSWERS, LEAST_ROWS * features) + rows_for(features)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, chi2_contingency
 
+from models.encoding import RawColumn
 from models.reference import WarnedRows
 from models.row_warnings import WarningRules
 from models.schema import Feature, Schema
@@ -88,7 +89,11 @@ def test_rows_are_counted_once_for_each_code_as_the_server_warns() -> None:
         Feature(name="c", kind="categorical", categories=("x", "y")),
     )
     rules = WarningRules(Schema(target="t", classes=(0, 1), features=features))
-    raw = [np.array([np.nan, 2.0, 0.5, 0.5]), np.array([np.nan, 0.5, -1.0, 0.5]), ["x", None, "z", "y"]]
+    raw: list[RawColumn] = [
+        np.array([np.nan, 2.0, 0.5, 0.5]),
+        np.array([np.nan, 0.5, -1.0, 0.5]),
+        ["x", None, "z", "y"],
+    ]
     warned = rules.count(raw)
     assert warned == WarnedRows(rows=4, codes={"missing": 2, "out_of_range": 2, "unseen_category": 1})
     assert rules.count([np.empty(0), np.empty(0), []]) == WarnedRows(rows=0, codes={})

@@ -203,7 +203,7 @@ def test_logs_are_read_every_few_seconds_and_by_the_next_scheduler_from_there(st
         log_rows(state, clock, rows, seed)
         with scheduler(clock) as work:
             work.prepare()
-            assert "logs" in {next(iter(job.job_func.args)) for job in work.timetable.jobs}  # type: ignore[union-attr]
+            assert "logs" in {next(iter(job.job_func.args)) for job in work.timetable.jobs}
             assert count_of(work.store, "predictions") == rows + (30 if seed == 2 else 0)
 
 
