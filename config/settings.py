@@ -133,7 +133,7 @@ class RetrainingSettings(Section, frozen=True):
     )
     use_feedback: bool = True
     feedback_rows: Count = 100_000
-    minimum_labelled_rows: Count = 500
+    minimum_labelled_rows: Annotated[int, Meta(ge=0)] = 500
     cool_down_hours: Annotated[float, Meta(ge=0.0, le=8760.0)] = 24.0
     minimum_expected_gain: Share = 0.005
 

@@ -23,8 +23,8 @@ from monitoring.run_records import Trigger
 from monitoring.store import Store
 from pipeline.champion import champion_in_service
 from pipeline.errors import InputError
-from pipeline.feedback_rows import Feedback
 from pipeline.incoming_files import NewFile, arrived, free_name, move, sha256_of, stamp_of
+from pipeline.log_jobs import ingestion_of, read_to_end
 from pipeline.orchestrator import PipelineRun, RunOutcome
 from pipeline.progress import Progress, Silent
 from pipeline.retraining_policy import RetrainingPolicy
@@ -33,6 +33,7 @@ from pipeline.sample_data import is_sample, is_sample_content
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.feedback_rows import Feedback
     from pipeline.table_reading import Table
 
 ARCHIVE = "data/processed"
@@ -61,6 +62,7 @@ def retrain_now(progress: Progress | None = None) -> RetrainingOutcome:
     """
     settings = load_settings()
     with state_lock("pipeline", "main.py retrain"), Store(settings.store_address) as store:
+        read_to_end(ingestion_of(settings, store))  # outcomes that have just come back count
         policy = RetrainingPolicy(settings, store)
         retraining = Retraining(settings, DataFiles(store), lambda: datetime.now(UTC), _feedback(settings, store))
         new, labels = retraining.new_files(), policy.new_labels()
@@ -93,7 +95,7 @@ def _occasion(
         return cause.trigger, cause.why
     if new:
         return "new_data", f"new data has arrived: {', '.join(file.path.name for file in new)}"
-    if enough:
+    if enough and labels:
         return "schedule", f"{labels:,} outcomes have come back since the last run"
     if is_live(settings.data.source):
         return "schedule", "the data may have changed behind its address"
@@ -104,6 +106,8 @@ def _occasion(
 
 
 def _feedback(settings: Settings, store: Store) -> Feedback | None:
+    from pipeline.feedback_rows import Feedback
+
     champion = champion_in_service() if settings.retraining.use_feedback else None
     if champion is None or champion.schema.target != settings.target_column:
         return None
