@@ -62,9 +62,12 @@ def print_run(outcome: RunOutcome) -> None:
 
 def print_retraining(outcome: RetrainingOutcome) -> None:
     if outcome.run is None:
-        say("nothing new: no file has arrived that was not used before")
+        say(outcome.why)
         return
     print_run(outcome.run)
+    say(f"retrained ({outcome.trigger}): {outcome.why}")
+    if outcome.labelled_rows:
+        say(f"{outcome.labelled_rows:,} outcomes that came back joined the table")
     if outcome.files:
         say(f"used {', '.join(outcome.files)} ({outcome.policy}); archived in data/processed/")
 

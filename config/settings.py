@@ -126,6 +126,16 @@ class RetrainingSettings(Section, frozen=True):
             description="daily or a day of the week, and HH:MM",
         ),
     ] = "sunday 02:00"
+    triggers: tuple[Literal["schedule", "new_data", "drift", "degradation"], ...] = (
+        "schedule",
+        "drift",
+        "degradation",
+    )
+    use_feedback: bool = True
+    feedback_rows: Count = 100_000
+    minimum_labelled_rows: Annotated[int, Meta(ge=0)] = 500
+    cool_down_hours: Annotated[float, Meta(ge=0.0, le=8760.0)] = 24.0
+    minimum_expected_gain: Share = 0.005
 
 
 class AlertThresholds(Section, frozen=True):

@@ -35,6 +35,7 @@ from pipeline.job_times import AtMoments, Every, Times
 from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
 from pipeline.monitoring_jobs import performance_now
 from pipeline.recovery import Recovery
+from pipeline.retraining_watch import RetrainingWatch
 from pipeline.shutdown import Interrupted
 from pipeline.troubles import Troubles
 
@@ -83,6 +84,7 @@ class Scheduler:
             Job("performance", Every(timedelta(hours=monitoring.performance_check_frequency)), performance_now),
         ]
         self.retraining = AtMoments(settings.retraining.schedule)
+        self.watch = RetrainingWatch(settings, store)
         self.timetable = schedule.Scheduler()
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
@@ -145,11 +147,16 @@ class Scheduler:
                 self._guarded(job.name, partial(self._run, job))
         if self.child is not None or lock_holder("pipeline") is not None:
             return  # a training that is due stays so until the one at work has ended
-        if self._is_due("retrain", self.retraining):
+        if self._is_retraining_due():
+            self.watch.begin(self.clock())
             self.train("retrain")
         elif self.first_run.is_due():
             self.first_run.begin()
             self.train("run")
+
+    def _is_retraining_due(self) -> bool:
+        by_schedule = "schedule" in self.settings.retraining.triggers and self._is_due("retrain", self.retraining)
+        return by_schedule or self.watch.is_due(self.clock())
 
     def train(self, command: str) -> None:
         """Starts `main.py <command>` as a child, so that a crash or an out-of-memory kill is an ordinary failed run."""
