@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 import numpy as np
@@ -39,7 +39,13 @@ class Registered:
 
 
 def register(
-    settings: Settings, run_id: str, runs: RunLog, deployment: Deployment, prepared: Prepared, trained: Trained
+    settings: Settings,
+    run_id: str,
+    runs: RunLog,
+    deployment: Deployment,
+    prepared: Prepared,
+    trained: Trained,
+    now: datetime,
 ) -> Registered:
     """Packages the best candidate that can be served, logs everything to MLflow and creates the version.
 
@@ -49,7 +55,7 @@ def register(
     """
     schema = prepared.schema
     packaged = package_best(select(trained.results), schema, prepared.test_raw)
-    manifest = _manifest(settings, run_id, prepared, packaged)
+    manifest = _manifest(settings, run_id, prepared, packaged, now)
     staged = deployment.staging(run_id)
     digest = write_bundle(staged, manifest, _served_files(settings, packaged, prepared, manifest.metrics))
     tags = {"algorithm": packaged.result.name}
@@ -70,11 +76,11 @@ def register(
     return Registered(packaged, manifest, version, mlflow_run_id)
 
 
-def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Packaged) -> Manifest:
+def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Packaged, now: datetime) -> Manifest:
     return Manifest(
         registered_name=settings.registered_model_name,
         run_id=run_id,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=now.isoformat(timespec="seconds"),
         task="classification",
         classes=prepared.schema.classes,
         algorithm=packaged.result.name,

@@ -5,8 +5,7 @@ A file is archived under a name of its own after the run that used it has succee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from config.clock import Clock, utc_now
 from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
@@ -53,7 +53,7 @@ class RetrainingOutcome(Struct, frozen=True, kw_only=True):
     run: RunOutcome | None = None
 
 
-def retrain_now(progress: Progress | None = None) -> RetrainingOutcome:
+def retrain_now(progress: Progress | None = None, clock: Clock = utc_now) -> RetrainingOutcome:
     """Retrains on what has arrived, or says that nothing has.
 
     Raises:
@@ -62,14 +62,14 @@ def retrain_now(progress: Progress | None = None) -> RetrainingOutcome:
     """
     settings = load_settings()
     with state_lock("pipeline", "main.py retrain"), Store(settings.store_address) as store:
-        read_to_end(ingestion_of(settings, store))  # outcomes that have just come back count
+        read_to_end(ingestion_of(settings, store, clock))  # outcomes that have just come back count
         policy = RetrainingPolicy(settings, store)
-        retraining = Retraining(settings, DataFiles(store), lambda: datetime.now(UTC), _feedback(settings, store))
+        retraining = Retraining(settings, DataFiles(store), clock, _feedback(settings, store))
         new, labels = retraining.new_files(), policy.new_labels()
         trigger, why = _occasion(settings, policy, new, labels)
         if trigger is None:
             return RetrainingOutcome(status="nothing_new", policy=settings.retraining.policy, why=why)
-        with PipelineRun(retraining.settings_of_run, store, progress or Silent(), trigger=trigger) as run:
+        with PipelineRun(retraining.settings_of_run, store, progress or Silent(), trigger=trigger, clock=clock) as run:
             outcome = run.execute(lambda: retraining.table(new))
         archived = retraining.archive(new, outcome.run_id)
         return RetrainingOutcome(
@@ -128,9 +128,7 @@ def is_live(source: str) -> bool:
 class Retraining:
     """The files of one state root: what is new, what was used, and the table that the policy makes of them."""
 
-    def __init__(
-        self, settings: Settings, used: DataFiles, clock: Callable[[], datetime], feedback: Feedback | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, used: DataFiles, clock: Clock, feedback: Feedback | None = None) -> None:
         self.settings = settings
         self.feedback = feedback
         self.used = used

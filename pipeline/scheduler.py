@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import schedule
 
+from config.clock import Clock, utc_now
 from config.home import PROJECT_ROOT, under_home
 from config.settings import Settings, load_settings
 from config.state_lock import lock_holder, state_lock
@@ -40,7 +41,6 @@ from pipeline.shutdown import Interrupted
 from pipeline.troubles import Troubles
 
 log = logging.getLogger(__name__)
-Clock = Callable[[], datetime]
 #: A training child gets this long to end by itself after SIGTERM; its own grace is shorter.
 CHILD_STOP_SECONDS = 6.0
 #: The scheduler has ended by then, whatever happens: systemd, compose and people wait ten seconds.
@@ -251,7 +251,7 @@ def run_scheduler() -> None:
     """Works until a signal. Raises `StateLockedError` when another scheduler works on this state."""
     settings = load_settings()
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
-        scheduler = Scheduler(settings, store, lambda: datetime.now(UTC))
+        scheduler = Scheduler(settings, store, utc_now)
         try:
             scheduler.prepare()
             log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
