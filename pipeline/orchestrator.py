@@ -79,7 +79,9 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
         return {candidate["name"]: candidate["reason"] for candidate in candidates if candidate["reason"]}
 
 
-def run_now(source: str | None, target: str | None, progress: Progress | None = None) -> RunOutcome:
+def run_now(
+    source: str | None, target: str | None, progress: Progress | None = None, clock: Clock = utc_now
+) -> RunOutcome:
     """One run on the given or the configured table.
 
     Raises:
@@ -93,7 +95,7 @@ def run_now(source: str | None, target: str | None, progress: Progress | None = 
     with (
         state_lock("pipeline", "main.py run"),
         Store(settings.store_address) as store,
-        PipelineRun(settings, store, progress or Silent(), trigger="manual", source=source) as run,
+        PipelineRun(settings, store, progress or Silent(), trigger="manual", source=source, clock=clock) as run,
     ):
         return run.execute(lambda: _read(settings, source))
 
