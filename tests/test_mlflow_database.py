@@ -18,7 +18,9 @@ from models.mlflow_connection import MlflowConnection
 from models.mlflow_database import is_made, make_database
 from models.mlflow_registry import Registry, RegistryError
 
-MAKE = "import sys; from pathlib import Path; from models.mlflow_database import make_database as m; m(Path(sys.argv[1]))"
+MAKE = (
+    "import sys; from pathlib import Path; from models.mlflow_database import make_database as m; m(Path(sys.argv[1]))"
+)
 
 
 def making(path: Path) -> subprocess.Popen[bytes]:
