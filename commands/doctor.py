@@ -46,7 +46,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def diagnose() -> list[Finding]:
-    """All findings, in the order in which things depend on each other. Changes nothing but makes an absent state root and store."""
+    """All findings, in the order in which things depend on each other. Makes an absent state root and store."""
     findings = [_python(), *_packages(), _home()]
     try:
         settings = load_settings()

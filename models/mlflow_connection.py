@@ -24,7 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from config.errors import ProductError
+from config.errors import ProductError, mend
 from models.mlflow_database import is_made, make_database
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class MlflowConnection:
                 raise
             raise RegistryError(
                 f"MLflow at {without_password(self.address)} could not {intent}: {_first_line(error)}; "
-                "check `mlflow_uri` and that MLflow answers there"
+                f"{mend(str(error), 'check `mlflow_uri` and that MLflow answers there')}"
             ) from error
 
 
