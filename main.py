@@ -345,8 +345,12 @@ def _prepare_process(name: str = "main", level: str | None = "WARNING", grace: f
 
 
 def _from_caller(address: str) -> str:
-    """A path on the command line is relative to the caller; URLs and fsspec addresses stay as they are."""
-    return address if "://" in address else str(Path(address).expanduser().resolve())
+    """A path on the command line is relative to the caller, also that of a SQLite file; other addresses stay."""
+    sqlite = "sqlite:///"
+    prefix = sqlite if address.startswith(sqlite) else ""
+    if ("://" in address and not prefix) or address in (sqlite, f"{sqlite}:memory:"):
+        return address
+    return prefix + str(Path(address.removeprefix(prefix)).expanduser().resolve())
 
 
 def _tell(text: str) -> None:

@@ -84,7 +84,9 @@ def rollback_version(why: str) -> Promotion:
     """Puts the version that served before back in service; raises `DeploymentError` when there is none."""
     with _alone("main.py models rollback") as deployment:
         champion = deployment.registry.champion()
-        target = deployment.history.rollback_target(champion) if champion else None
+        if champion is None:
+            raise DeploymentError("nothing is in service yet; next: python main.py run")
+        target = deployment.history.rollback_target(champion)
         if target is None:
             raise DeploymentError("nothing served before the version in service; `models list` shows what there is")
         return deployment.promote(target, "rollback", who=_user(), why=why or f"rolled back from version {champion}")

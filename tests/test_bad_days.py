@@ -196,7 +196,6 @@ def test_a_registry_that_vanishes_and_comes_back_costs_no_answer(home: Path) -> 
 # Workers
 
 
-@pytest.mark.soak
 def test_workers_killed_under_large_batches_tear_no_answered_line_and_lose_no_count(home: Path, soak: bool) -> None:
     """Lines of about 300 KB a write; the counts of the dead are taken over."""
     choose, counted = random.Random(1), [0.0]

@@ -142,6 +142,19 @@ def test_the_rule_is_named_after_the_path() -> None:
         decode_settings({"data_split": {"test_size": 1.0}})
 
 
+@pytest.mark.parametrize(
+    ("tree", "choice"),
+    [
+        ({"training": {"candidates": ["xgboost"]}}, r"\[0\]: invalid enum value 'xgboost'; expected .*random_forest"),
+        ({"training": {"parameters": {"xgboost": {}}}}, "parameters: invalid enum value 'xgboost'; .*random_forest"),
+        ({"model_selection": {"metric": "auc"}}, "metric: invalid enum value 'auc'; expected one of .*roc_auc"),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_is_refused_with_them(tree: dict[str, Any], choice: str) -> None:
+    with pytest.raises(ConfigurationError, match=choice):
+        decode_settings(tree)
+
+
 @pytest.mark.parametrize("path", ["unheard_of", "data_split.tset_size", "monitoring.alert_thresholds.drift"])
 def test_fault_20_an_unknown_key_is_refused_with_its_path(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\$\." + path.replace(".", r"\.") + ": unknown key"):
