@@ -7,6 +7,8 @@
     ├── KeysError               the server's keys                    api/keys.py
     ├── StateLockedError        somebody else is at work             config/state_lock.py
     ├── StoreError              the store                            monitoring/store.py
+    ├── IncidentError           an incident that is not there        monitoring/incidents.py
+    ├── MonitorError        2   a monitor that cannot be set so      monitoring/monitors.py
     ├── RegistryError           MLflow                               models/mlflow_connection.py
     ├── BundleError             a model's files                      models/bundle.py
     ├── PlanError               the serving plan                     models/serving_plan.py

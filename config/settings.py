@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
+from config.alert_settings import AlertSettings
 from config.errors import ProductError
 from config.home import PROJECT_ROOT, sqlite_url_under_home, state_home, under_home
+from config.section import Section
 
 ENVIRONMENT_PREFIX = "MLOPS_"
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -48,10 +50,6 @@ class ConfigurationError(ProductError):
     """The configuration cannot be used; the message names the key and the rule."""
 
     exit_code = 2
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
 
 
 class DataSettings(Section, frozen=True):
@@ -143,6 +141,8 @@ class RetrainingSettings(Section, frozen=True):
 class AlertThresholds(Section, frozen=True):
     accuracy_drop: Share = 0.05
     drift_score: Share = 0.1
+    error_rate: Share = 0.05
+    latency_ms: Annotated[float, Meta(gt=0.0, le=1e9)] = 500.0
 
 
 class MonitoringSettings(Section, frozen=True):
@@ -197,6 +197,7 @@ class Settings(Section, frozen=True):
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
     retraining: RetrainingSettings = field(default_factory=RetrainingSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     labels: LabelSettings = field(default_factory=LabelSettings)
