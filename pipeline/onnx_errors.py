@@ -1,4 +1,4 @@
-"""The error model as `estimator.onnx`: the basis and the logistic regression on it, in float64 between two float32 ends."""
+"""The error model as `estimator.onnx`: the basis and the logistic regression on it, in float64 throughout."""
 
 from __future__ import annotations
 

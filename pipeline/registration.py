@@ -110,9 +110,7 @@ def _bundle_files(settings: Settings, packaged: Packaged, prepared: Prepared, me
     return {**files, REFERENCE: encode_reference(reference)}
 
 
-def _error_model(
-    settings: Settings, packaged: Packaged, prepared: Prepared
-) -> tuple[bytes, ErrorModelProfile] | None:
+def _error_model(settings: Settings, packaged: Packaged, prepared: Prepared) -> tuple[bytes, ErrorModelProfile] | None:
     """`estimator.onnx` and what is known of it; None where mistakes are too few to learn from."""
     answers = packaged.result.answers
     if answers is None:
