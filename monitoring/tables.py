@@ -21,6 +21,12 @@ from monitoring.column_types import PlainJson, UtcDateTime, ValidText, metadata
 
 __all__ = ["deliveries", "detections", "incident_events", "metadata", "monitors"]
 
+
+def _estimate_sums() -> list[Column[int]]:
+    names = ("estimated_rows", "estimate_millionths", "estimate_variance_millionths")
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in names]
+
+
 runs = Table(
     "runs",
     metadata,
@@ -194,6 +200,8 @@ window_profiles = Table(
     Column("latency_microseconds", BigInteger, nullable=False),
     #: Sum of the highest probabilities, in millionths.
     Column("confidence_millionths", BigInteger, nullable=False),
+    #: Rows with an estimate c of the chance that the answer is right; the sum of c, and of c(1 - c), in millionths.
+    *_estimate_sums(),
     Index("ix_window_profiles_model_version_hour", "model_version", "hour"),
 )
 
@@ -212,6 +220,8 @@ predictions = Table(
     Column("score", Double),
     #: Microseconds since 1970 UTC.
     Column("moment", BigInteger, nullable=False),
+    #: The estimated chance that the answer is right, in millionths.
+    Column("estimate_millionths", Integer),
     sqlite_with_rowid=False,
 )
 
@@ -258,6 +268,7 @@ labelled_rows = Table(
     Column("delay_seconds", BigInteger, nullable=False),
     Column("log_loss_millionths", BigInteger),
     Column("brier_millionths", BigInteger),
+    Column("estimate_millionths", Integer),
     Index("ix_labelled_rows_model_version_predicted_at", "model_version", "predicted_at"),
 )
 
@@ -277,5 +288,7 @@ outcome_counts = Table(
     Column("scored_rows", BigInteger, nullable=False),
     Column("log_loss_millionths", BigInteger, nullable=False),
     Column("brier_millionths", BigInteger, nullable=False),
+    #: As in window_profiles: realised and estimated accuracy on the same rows.
+    *_estimate_sums(),
     Index("ix_outcome_counts_model_version_hour", "model_version", "hour"),
 )

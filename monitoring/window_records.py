@@ -178,6 +178,9 @@ def _tally_of(row: Row[Any]) -> HourTally:
         latency_counts=np.frombuffer(row.latency_counts, dtype="<i8").astype(np.int64),
         latency_microseconds=row.latency_microseconds,
         confidence_millionths=row.confidence_millionths,
+        estimated_rows=row.estimated_rows,
+        estimate_millionths=row.estimate_millionths,
+        estimate_variance_millionths=row.estimate_variance_millionths,
     )
 
 
@@ -192,6 +195,9 @@ def _values(total: HourTally) -> dict[str, Any]:
         "latency_counts": total.latency_counts.astype("<i8").tobytes(),
         "latency_microseconds": total.latency_microseconds,
         "confidence_millionths": total.confidence_millionths,
+        "estimated_rows": total.estimated_rows,
+        "estimate_millionths": total.estimate_millionths,
+        "estimate_variance_millionths": total.estimate_variance_millionths,
     }
 
 

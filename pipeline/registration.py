@@ -10,11 +10,14 @@ import msgspec
 import numpy as np
 
 from config.settings import Settings
-from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
+from models.bundle import CHECKS, ESTIMATOR, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
+from models.encoding import Encoder
+from models.error_model import ErrorModelProfile
 from models.mlflow_runs import RunLog
 from models.reference import Reference, encode_reference, with_answers
 from models.row_warnings import WarningRules
 from pipeline.deployment import Deployment
+from pipeline.error_training import AnsweredRows, fit_error_model, held_out
 from pipeline.feature_importance import evenly, feature_importance
 from pipeline.metrics import evaluate
 from pipeline.model_training import CandidateResult, select
@@ -57,7 +60,7 @@ def register(
     packaged = package_best(select(trained.results), schema, prepared.test_raw)
     manifest = _manifest(settings, run_id, prepared, packaged, now)
     staged = deployment.staging(run_id)
-    digest = write_bundle(staged, manifest, _served_files(settings, packaged, prepared, manifest.metrics))
+    digest = write_bundle(staged, manifest, _bundle_files(settings, packaged, prepared, manifest.metrics))
     tags = {"algorithm": packaged.result.name}
     mlflow_run_id = runs.start(run_id, params=_params(settings, prepared, packaged), tags=tags)
     runs.log(mlflow_run_id, metrics=manifest.metrics)
@@ -101,13 +104,34 @@ def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
     }
 
 
-def _served_files(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
-    return {
+def _bundle_files(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
+    reference = _reference(settings, packaged, prepared, metrics)
+    files = {
         SCHEMA: msgspec.json.encode(prepared.schema),
         MODEL: packaged.model,
         CHECKS: msgspec.json.encode(packaged.checks),
-        REFERENCE: encode_reference(_reference(settings, packaged, prepared, metrics)),
     }
+    errors = _error_model(settings, packaged, prepared)
+    if errors is not None:
+        files[ESTIMATOR], profile = errors
+        reference = msgspec.structs.replace(reference, error_model=profile)
+    return {**files, REFERENCE: encode_reference(reference)}
+
+
+def _error_model(settings: Settings, packaged: Packaged, prepared: Prepared) -> tuple[bytes, ErrorModelProfile] | None:
+    """`estimator.onnx` and what is known of it; None where mistakes are too few to learn from."""
+    answers = packaged.result.answers
+    if answers is None:
+        return None
+    train, schema = prepared.train, prepared.schema
+    matrix = Encoder(schema).encode(prepared.test_raw)
+    fitted = fit_error_model(
+        schema,
+        AnsweredRows(prepared.matrix[answers.rows], answers.answers, train.target[answers.rows]),
+        held_out(matrix, packaged.test_probabilities, prepared.test.target, settings.data_split.random_state),
+        len(train.rows),
+    )
+    return None if fitted is None else (fitted[0].export(), fitted[1])
 
 
 def _reference(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> Reference:
