@@ -11,10 +11,10 @@ import numpy as np
 
 from config.settings import Settings
 from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
+from models.metrics import evaluate
 from models.mlflow_runs import RunLog
 from models.reference import encode_reference, with_answers
 from pipeline.deployment import Deployment
-from pipeline.metrics import evaluate
 from pipeline.model_training import CandidateResult, select
 from pipeline.packaging import Packaged, answer, library_versions, package_best
 from pipeline.steps import Prepared, Trained
