@@ -65,7 +65,7 @@ def score_intervals(sums: LossSums, sample: LabelledSample, random: Generator) -
     """95 %, by weighing the sample's rows anew `DRAWS` times; of the losses, narrowed to the rows that they are of.
 
     That of the calibration error is a safe one, which holds the true error at least so often: the figure ± d, where
-    the weighed gaps of the bins differ from those found by less than d, summed up, in 95 % of the draws. (Its own
+    the weighed gaps of the bins differ from those found by less than d, summed up, in 97.5 % of the draws. (Its own
     quantiles would not do: the error of finitely many rows is too large on average, and that of a weighing more so.)
     """
     kept = sample.where(sample.scored)
@@ -83,7 +83,7 @@ def score_intervals(sums: LossSums, sample: LabelledSample, random: Generator) -
             shift = figure - draws.figures[name] if name in draws.figures else 0.0
             found[name] = percentile_interval(figure, np.array(values) + shift, scale.get(name, 1.0))
     if figures["ece"] is not None:
-        reach = float(np.quantile(draws.gap_changes, 0.95))
+        reach = float(np.quantile(draws.gap_changes, 0.975))
         found["ece"] = (max(0.0, figures["ece"] - reach), min(1.0, figures["ece"] + reach))
     return found
 
