@@ -116,9 +116,7 @@ def _sample(rows: Sequence[Row[Any]], of_rows: int, classes: Sequence[ClassLabel
     )
 
 
-def _probabilities(
-    rows: Sequence[Row[Any]], classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _probabilities(rows: Sequence[Row[Any]], classes: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     texts = ",".join("null" if row.probability is None else row.probability for row in rows)
     found = _PROBABILITIES.decode(f"[{texts}]")
     known = np.array([one is not None and 0 < len(one) == classes and None not in one for one in found], dtype=np.bool_)

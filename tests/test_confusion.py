@@ -108,7 +108,11 @@ def test_an_interval_holds_its_figure_and_stays_between_zero_and_one(cells: list
 @pytest.mark.parametrize("rows", [200, 1000])
 @pytest.mark.parametrize(
     "shares",
-    [((0.6, 0.05), (0.1, 0.25)), ((0.9, 0.02), (0.03, 0.05)), ((0.3, 0.05, 0.02), (0.05, 0.28, 0.02), (0.05, 0.03, 0.2))],
+    [
+        ((0.6, 0.05), (0.1, 0.25)),
+        ((0.9, 0.02), (0.03, 0.05)),
+        ((0.3, 0.05, 0.02), (0.05, 0.28, 0.02), (0.05, 0.03, 0.2)),
+    ],
 )  # fmt: skip
 def test_intervals_hold_the_truth_in_95_of_100_simulations(rows: int, shares: tuple[tuple[float, ...], ...]) -> None:
     draw = np.random.default_rng(rows)

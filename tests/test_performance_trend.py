@@ -26,7 +26,9 @@ def test_a_fall_and_a_rise_have_their_names_and_their_slopes() -> None:
 
 def test_the_slope_is_that_of_a_weighted_regression_and_the_p_value_that_of_cochran_and_armitage() -> None:
     counts = [DayCount(0, 400, 341), DayCount(1, 900, 772), DayCount(3, 150, 125), DayCount(4, 600, 492)]
-    x, n, y = (np.array(values) for values in zip(*((c.day, c.labels, c.right / c.labels) for c in counts), strict=True))
+    x, n, y = (
+        np.array(values) for values in zip(*((c.day, c.labels, c.right / c.labels) for c in counts), strict=True)
+    )
     found = trend_of(counts)
     assert found.slope == pytest.approx(np.polyfit(x, y, 1, w=np.sqrt(n))[0])
     rows = np.repeat(x, n), np.concatenate([np.arange(c.labels) < c.right for c in counts])
