@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import LargeBinary, Row, func, select
+from sqlalchemy import LargeBinary, func, select
 
 from models.schema import ClassLabel
 from monitoring.confusion import ClassIndex
@@ -89,7 +89,7 @@ def read_sample(
         end = int(most / of_rows * 256**_TAIL_BYTES).to_bytes(_TAIL_BYTES, "big")
         query = query.where(func.substr(t.prediction_id, 17 - _TAIL_BYTES, _TAIL_BYTES, type_=LargeBinary) < end)
     with store.reading() as connection:
-        rows = connection.execute(query.order_by(t.prediction_id).limit(2 * most)).all()
+        rows: Sequence[Any] = connection.execute(query.order_by(t.prediction_id).limit(2 * most)).all()
     return _sample(rows, max(of_rows, len(rows)), classes)
 
 
@@ -97,7 +97,7 @@ def empty_sample() -> LabelledSample:
     return _sample([], 0, ())
 
 
-def _sample(rows: Sequence[Row[Any]], of_rows: int, classes: Sequence[ClassLabel]) -> LabelledSample:
+def _sample(rows: Sequence[Any], of_rows: int, classes: Sequence[ClassLabel]) -> LabelledSample:
     index, texts = ClassIndex(classes), {row.actual for row in rows}
     places = {text: index.place(label_of(text)) for text in texts}
     probability, known = _probabilities(rows, len(classes))
@@ -116,7 +116,7 @@ def _sample(rows: Sequence[Row[Any]], of_rows: int, classes: Sequence[ClassLabel
     )
 
 
-def _probabilities(rows: Sequence[Row[Any]], classes: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _probabilities(rows: Sequence[Any], classes: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     texts = ",".join("null" if row.probability is None else row.probability for row in rows)
     found = _PROBABILITIES.decode(f"[{texts}]")
     known = np.array([one is not None and 0 < len(one) == classes and None not in one for one in found], dtype=np.bool_)

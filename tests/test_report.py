@@ -56,7 +56,7 @@ def found_wrong(home: Path, now: datetime) -> None:
 
 
 def test_on_an_empty_state_root_it_answers_that_there_is_nothing(home: Path) -> None:
-    report = json_of("report", "--json")
+    report = json_of("report")
     assert {name: report[name] for name in ("days", "models", "drift", "incidents")} == {
         "days": 7, "models": [], "drift": None, "incidents": [],
     }  # fmt: skip
@@ -68,7 +68,7 @@ def test_on_an_empty_state_root_it_answers_that_there_is_nothing(home: Path) -> 
 def test_the_json_has_the_names_that_people_script_against(home: Path, now: datetime) -> None:
     serve(home, now)
     found_wrong(home, now)
-    report = json_of("report", "--json", "--days", "3")
+    report = json_of("report", "--days", "3")
     assert (report["days"], report["drift"]["rows"]) == (3, 1000)
     [model] = report["models"]
     assert (model["model_version"], model["predictions"], model["labels"], model["coverage"]) == ("1", 200, 150, 0.75)
@@ -81,7 +81,7 @@ def test_the_json_has_the_names_that_people_script_against(home: Path, now: date
 def test_one_version_is_reported_with_what_is_of_it(home: Path, now: datetime) -> None:
     serve(home, now)
     found_wrong(home, now)
-    report = json_of("report", "--json", "--model", "9")
+    report = json_of("report", "--model", "9")
     assert [(model["model_version"], model["predictions"]) for model in report["models"]] == [("9", 0)]
     assert (report["drift"], [incident["model_version"] for incident in report["incidents"]]) == (None, ["9"])
     assert list((home / "reports").glob("report_*_version_9.json"))
