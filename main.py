@@ -166,6 +166,19 @@ def drift(data: str, fail_on_drift: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(DRIFT_FOUND)
 
 
+@cli.command()
+@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back it looks.")
+@click.option("--model", "version", help="A model version; all are reported when left out.")
+@JSON_OPTION
+def report(days: int, version: str | None, as_json: bool) -> None:
+    """Performance and drift of the last days, for people; also left under reports/."""
+    from commands.console import print_report
+    from pipeline.reporting import report_now
+
+    _prepare_process()
+    _report(as_json, report_now(days, version), print_report)
+
+
 @cli.group()
 def models() -> None:
     """The registered versions: list, show, compare, promote, roll back, history."""

@@ -292,3 +292,18 @@ outcome_counts = Table(
     *_estimate_sums(),
     Index("ix_outcome_counts_model_version_hour", "model_version", "hour"),
 )
+
+server_hours = Table(
+    "server_hours",
+    metadata,
+    Column("source", Integer, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    #: How long a server ran, in seconds.
+    Column("seconds", Double, nullable=False),
+    #: Requests for predictions, and those that were answered with 500 or above.
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("cpu_milliseconds", BigInteger, nullable=False),
+    #: 0 when it is not known.
+    Column("peak_memory_bytes", BigInteger, nullable=False),
+)

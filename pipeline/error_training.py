@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 
 from models.encoding import Matrix
 from models.error_model import ErrorModelProfile, answer_columns
+from models.metrics import Labels
 from models.schema import Schema
 from pipeline.error_basis import Basis, learn_basis
 from pipeline.folds import Indices
-from pipeline.metrics import Labels
 from pipeline.onnx_errors import export_error_model
 
 #: Rows taken of each kind: more cost time and memory, and the estimate is no better for them.

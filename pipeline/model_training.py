@@ -17,12 +17,12 @@ from config.errors import ProductError
 from config.settings import Settings
 from models.encoding import Encoder, Matrix
 from models.frame import frame_to_raw
+from models.metrics import METRICS, Labels
 from models.schema import Schema
 from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline
 from pipeline.error_training import kept_rows
 from pipeline.folds import Fold, Indices, make_folds, stratified_sample, within
 from pipeline.memory import release_memory
-from pipeline.metrics import METRICS, Labels
 from pipeline.progress import Progress, Silent
 from pipeline.training_tasks import REFIT, Outcome, OutOfFold, Task, Work, class_probabilities, job_count, run_tasks
 

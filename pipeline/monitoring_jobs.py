@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from config.home import under_home
-from config.settings import load_settings
+from config.settings import load_settings, registry_directory
 from monitoring.alerts import write_whole
 from monitoring.cycle import CycleOutcome, run_cycle
 from monitoring.performance_metrics import PerformanceReport, check_performance
@@ -24,9 +24,9 @@ def monitor_now(tell: Callable[[str], None] | None = None) -> CycleOutcome:
 
 
 def performance_now() -> PerformanceReport:
-    """One performance check, kept as `reports/performance_YYYYMMDD.json`."""
+    """One performance check of what is in the store, kept as `reports/performance_YYYYMMDD.json`."""
     settings, now = load_settings(), datetime.now(UTC)
     with Store(settings.store_address) as store:
-        report = check_performance(settings, store, now)
+        report = check_performance(settings, store, registry_directory(), under_home("alerts"), now)
     write_whole(under_home("reports") / f"performance_{now:%Y%m%d}.json", encode_pretty(report))
     return report

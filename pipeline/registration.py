@@ -13,13 +13,13 @@ from config.settings import Settings
 from models.bundle import CHECKS, ESTIMATOR, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
 from models.encoding import Encoder
 from models.error_model import ErrorModelProfile
+from models.metrics import evaluate
 from models.mlflow_runs import RunLog
 from models.reference import Reference, encode_reference, with_answers
 from models.row_warnings import WarningRules
 from pipeline.deployment import Deployment
 from pipeline.error_training import AnsweredRows, fit_error_model, held_out
 from pipeline.feature_importance import evenly, feature_importance
-from pipeline.metrics import evaluate
 from pipeline.model_training import CandidateResult, select
 from pipeline.packaging import Packaged, answer, library_versions, package_best
 from pipeline.steps import Prepared, Trained

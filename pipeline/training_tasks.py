@@ -24,10 +24,10 @@ from threadpoolctl import ThreadpoolController
 
 from models.encoding import Matrix
 from models.error_model import answer_columns
+from models.metrics import Labels, Probabilities, evaluate
 from models.schema import Schema
 from pipeline.candidates import CANDIDATES, matrix_pipeline, unreadable_columns, whole_pipeline
 from pipeline.folds import Fold, Indices
-from pipeline.metrics import Labels, Probabilities, evaluate
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

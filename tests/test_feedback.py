@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from config.settings import decode_settings
+from config.settings import Settings, decode_settings
 from monitoring.ids import uuid7
-from monitoring.performance_metrics import _outcomes
+from monitoring.log_ingestion import Ingestion
+from monitoring.outcome_records import counted_outcomes
+from monitoring.store import Store
 from tests.bundles import sample_row, serve_sample
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -139,7 +141,11 @@ def test_an_outcome_twice_counts_once_and_a_correction_wins(client: FlaskClient,
     for actual in ("yes", "yes", "no"):
         assert client.post("/feedback", json=outcome(prediction_id=prediction, actual=actual)).status_code == 202
     assert len(logged(tmp_path)) == 3
-    assert _outcomes(tmp_path / "logs") == {prediction: "no"}
+    with Store(f"sqlite:///{tmp_path / 'mlops.db'}") as store:
+        folders = (tmp_path / "logs", tmp_path / "registry")
+        Ingestion(Settings(), store, *folders, lambda: NOON, source_file=tmp_path / "source_id").run_once()
+        [count] = counted_outcomes(store, NOON, NOON + timedelta(hours=1))
+    assert (count.actual, count.rows) == ("no", 1)
 
 
 def test_outcomes_that_cannot_be_logged_are_refused_and_counted(client: FlaskClient, tmp_path: Path) -> None:
