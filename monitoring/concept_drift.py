@@ -2,8 +2,9 @@
 
 z = (realised - estimated) / √(Σc(1 - c)/n² + a(1 - a)/N), on rows that have both an estimate c and an outcome; a and N
 are those of the error model (`monitoring.performance_estimation`). It is an alarm when the one-sided p is under 0.001
-and the drop over 2 points. A change of the rows alone moves realised and estimated together, and is no alarm; where
-data have drifted far from what the error model knows, it says that the two cannot be told apart.
+and the drop over 2 points (or what its monitor says). A change of the rows alone moves realised and estimated together,
+and is no alarm; where data have drifted far from what the error model knows, the two cannot be told apart, and it says
+so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 from msgspec import Struct
 
 from models.error_model import ErrorModelProfile
-from monitoring.incidents import Finding, Incidents, Severity
+from monitoring.incidents import LOSS, Finding, IncidentKind, Incidents, Severity
 from monitoring.performance_estimation import LabelledEstimates, labelled_estimates
 from monitoring.store import Store
 
@@ -25,6 +26,7 @@ LEAST_DROP = 0.02
 LEAST_LABELS = 100
 _SEVERITIES: tuple[tuple[float, Severity], ...] = ((0.10, "critical"), (0.05, "high"), (0.0, "medium"))
 
+DATA_DRIFT: tuple[IncidentKind, ...] = ("data_drift",)
 ConceptStatus = Literal["none", "drift", "not_separable", "not_enough_data", "no_error_model"]
 
 
@@ -55,6 +57,8 @@ def check_concept_drift(
     profile: ErrorModelProfile | None,
     *,
     strong_data_drift: bool,
+    alpha: float = ALPHA,
+    least_drop: float = LEAST_DROP,
 ) -> ConceptDrift:
     """Compares realised with estimated accuracy on the rows predicted in all hours that touch [since, until).
 
@@ -69,7 +73,9 @@ def check_concept_drift(
         words = f"{found.labels} rows with an estimate and an outcome are too few; {LEAST_LABELS} are needed."
         return ConceptDrift(**when, status="not_enough_data", labels=found.labels, words=words)  # type: ignore[arg-type]
     z = found.z(profile)
-    status = _status(found, z, strong_data_drift=strong_data_drift)
+    status: ConceptStatus = "none"
+    if is_drop(found, z, alpha, least_drop):
+        status = "not_separable" if strong_data_drift else "drift"
     return ConceptDrift(
         **when,  # type: ignore[arg-type]
         status=status,
@@ -100,6 +106,7 @@ def concept_drift_finding(found: ConceptDrift) -> Finding | None:
             "labels": found.labels,
             "z": found.z,
             "p_value": found.p_value,
+            LOSS: drop,
         },
     )
 
@@ -108,24 +115,18 @@ def strong_data_drift_is_open(store: Store, version: str) -> bool:
     """Whether an incident of data drift of this version, high or critical, is unresolved."""
     return any(
         incident.model_version == version and incident.severity in ("high", "critical")
-        for incident in Incidents(store).unresolved(("data_drift",))
+        for incident in Incidents(store).unresolved(DATA_DRIFT)
     )
 
 
-def is_drop(found: LabelledEstimates, z: float) -> bool:
-    """The rule: no accident (p < 0.001), and more than 2 points."""
-    return lower_tail(z) < ALPHA and found.estimated - found.realised > LEAST_DROP
+def is_drop(found: LabelledEstimates, z: float, alpha: float = ALPHA, least_drop: float = LEAST_DROP) -> bool:
+    """The rule: no accident (p < alpha), and more than so much."""
+    return lower_tail(z) < alpha and found.estimated - found.realised > least_drop
 
 
 def lower_tail(z: float) -> float:
     """P(Z <= z) of a standard normal."""
     return 0.5 * math.erfc(-z / math.sqrt(2.0))
-
-
-def _status(found: LabelledEstimates, z: float, *, strong_data_drift: bool) -> ConceptStatus:
-    if not is_drop(found, z):
-        return "none"
-    return "not_separable" if strong_data_drift else "drift"
 
 
 def _words(found: LabelledEstimates, status: ConceptStatus) -> str:

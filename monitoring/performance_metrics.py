@@ -17,8 +17,10 @@ from msgspec import Struct
 
 from config.settings import Settings
 from models.serving_plan import PlanError, read_plan
+from monitoring.alert_policy import AlertPolicy
 from monitoring.alerts import Alerts
-from monitoring.incidents import Finding, Incident, Incidents, Severity
+from monitoring.incidents import LOSS, Finding, Incident, Incidents, Severity
+from monitoring.monitors import monitor_for
 from monitoring.outcome_records import counted_outcomes
 from monitoring.performance import TRAINED_NAMES, ModelPerformance, performance_of
 from monitoring.performance_records import by_number, read_records
@@ -58,10 +60,13 @@ def check_performance(
         for version, start in starts.items()
         for model in performance_by_version(store, registry, start, now, version)
     ]
-    alerts = Alerts(Incidents(store), alerts_directory)
+    alerts = Alerts(Incidents(store, AlertPolicy(settings)), alerts_directory)
     for model in models:
         if model.labels >= LEAST_LABELS and in_service in (None, model.model_version):
-            alerts.settle((KIND,), model.model_version, findings(model, settings), now)
+            monitor = monitor_for(store, settings, KIND, settings.registered_model_name, model.model_version)
+            if not monitor.paused:
+                allowed = monitor.thresholds["accuracy_drop"]
+                alerts.settle((KIND,), model.model_version, findings(model, settings, allowed), now)
     incidents = Incidents(store).unresolved((KIND,))
     return PerformanceReport(timestamp=now, window_from=since, models=models, incidents=incidents)
 
@@ -92,12 +97,11 @@ def window_starts(
     return {version: _start(labels[version], since) for version in sorted(recent, key=by_number)}
 
 
-def findings(model: ModelPerformance, settings: Settings) -> Iterator[Finding]:
+def findings(model: ModelPerformance, settings: Settings, allowed: float) -> Iterator[Finding]:
     """One finding when the accuracy, or the metric that models are selected by, has dropped: the one that fell most.
 
     It has when its whole interval lies below the baseline less the allowed drop.
     """
-    allowed = settings.monitoring.alert_thresholds.accuracy_drop
     drops = {name: drop for name in _checked(settings) if (drop := _drop(model, name, allowed)) is not None}
     if not drops:
         return
@@ -118,6 +122,7 @@ def findings(model: ModelPerformance, settings: Settings) -> Iterator[Finding]:
             "labels": model.labels,
             "coverage": model.coverage,
             "since": model.since,
+            LOSS: drops.get("accuracy", drops[name]),
         },
     )
 

@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from config.settings import Settings
-from monitoring.incidents import Incident, IncidentKind, Incidents
+from monitoring.incidents import LOSS, Incident, IncidentKind, Incidents
 from monitoring.labelled_reading import LabelledRows
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
@@ -22,8 +22,6 @@ CAUSES: dict[Literal["degradation", "drift"], tuple[IncidentKind, ...]] = {
     "degradation": ("performance_drift", "concept_drift"),
     "drift": ("data_drift", "prediction_drift"),
 }
-#: In an incident's evidence: how much accuracy the model has lost; absent or null where that is not known.
-LOSS = "loss"
 
 
 class Reason(Struct, frozen=True, kw_only=True):
