@@ -176,7 +176,7 @@ def report(days: int, version: str | None, as_json: bool) -> None:
     from pipeline.reporting import report_now
 
     _prepare_process()
-    _report(as_json, report_now(days, version), print_report)
+    _report(as_json, report_now(days, version, None if as_json else _tell), print_report)
 
 
 @cli.group()

@@ -26,6 +26,7 @@ from monitoring.log_ingestion import IngestionReport
 from monitoring.log_places import line_counts
 from monitoring.monitors import Monitor, monitor_for
 from monitoring.performance_estimation import PerformanceEstimate, estimate_performance
+from monitoring.performance_metrics import PerformanceReport
 from monitoring.plain_json import encode
 from monitoring.profile_codec import merge_encoded
 from monitoring.store import Store
@@ -60,6 +61,8 @@ class CycleOutcome(Struct, frozen=True, kw_only=True):
     ingestion: IngestionReport | None
     #: Those that are unresolved now.
     incidents: list[Incident]
+    #: What outcomes say, where that was checked too.
+    performance: PerformanceReport | None = None
 
 
 def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionReport | None = None) -> CycleOutcome:

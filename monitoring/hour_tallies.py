@@ -173,8 +173,6 @@ def _count_estimates(tally: HourTally, estimates: Numbers | None) -> list[int | 
     tally.estimated_rows = len(millionths)
     tally.estimate_millionths = int(millionths.sum())
     tally.estimate_variance_millionths = int(((millionths * (_MILLION - millionths) + _MILLION // 2) // _MILLION).sum())
-    if known.all():
-        return millionths.tolist()
     found = iter(millionths.tolist())
     return [next(found) if is_known else None for is_known in known]
 

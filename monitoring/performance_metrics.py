@@ -19,6 +19,7 @@ from config.settings import Settings
 from models.serving_plan import PlanError, read_plan
 from monitoring.alert_policy import AlertPolicy
 from monitoring.alerts import Alerts
+from monitoring.estimation_check import EstimationReport
 from monitoring.incidents import LOSS, Finding, Incident, Incidents, Severity
 from monitoring.monitors import monitor_for
 from monitoring.outcome_records import counted_outcomes
@@ -43,6 +44,8 @@ class PerformanceReport(Struct, frozen=True, kw_only=True):
     window_from: datetime
     models: list[ModelPerformance]
     incidents: list[Incident]
+    #: What is told without outcomes; None when nothing is in service.
+    estimation: EstimationReport | None = None
 
 
 def check_performance(

@@ -118,4 +118,5 @@ def _telling(base: Floats, target: Floats) -> Positions:
 def _correlation(columns: Floats, target: Floats) -> Floats:
     centred, aim = columns - columns.mean(axis=0), target - target.mean()
     norm = np.sqrt((centred**2).sum(axis=0) * (aim @ aim))
-    return np.abs(np.divide(aim @ centred, norm, out=np.zeros(columns.shape[1]), where=norm > 0))
+    strength: Floats = np.abs(np.divide(aim @ centred, norm, out=np.zeros(columns.shape[1]), where=norm > 0))
+    return strength

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from config.clock import utc_now
 from config.home import under_home
-from config.settings import load_settings, logs_directory, registry_directory
+from config.settings import load_settings, registry_directory
 from monitoring.alerts import write_whole
 from monitoring.drift_report import DriftReport
-from monitoring.log_ingestion import Ingestion
 from monitoring.performance_text import performance_text
 from monitoring.plain_json import encode_pretty
 from monitoring.report_data import Report, read_report
 from monitoring.reports import drift_text
 from monitoring.store import Store
+from pipeline.log_jobs import ingestion_of, read_to_end
 
-#: How long a command reads logs; where the scheduler runs, next to nothing is left to read.
-READING_SECONDS = 30.0
 _NO_CHECK = "DRIFT REPORT\n============\n"
 
 
-def report_now(days: int, version: str | None = None) -> Report:
-    """The report of the last days, written as JSON and as the two texts."""
+def report_now(days: int, version: str | None = None, tell: Callable[[str], None] | None = None) -> Report:
+    """The report of the last days, written as JSON and as the two texts; `tell` hears how far the reading is."""
     settings = load_settings()
     with Store(settings.store_address) as store:
-        ingestion = Ingestion(settings, store, logs_directory(), registry_directory(), lambda: datetime.now(UTC))
-        ingestion.run_once(READING_SECONDS)
-        report = read_report(store, registry_directory(), datetime.now(UTC), days, version)
+        read_to_end(ingestion_of(settings, store), tell)
+        report = read_report(store, registry_directory(), utc_now(), days, version)
     write_report(report, under_home("reports"), version)
     return report
 

@@ -6,6 +6,7 @@ A file is archived under a name of its own after the run that used it has succee
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ from config.clock import Clock, utc_now
 from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
+from monitoring.alerts import Alerts
 from monitoring.data_files import DataFile, DataFiles
 from monitoring.labelled_reading import LabelledRows
 from monitoring.run_records import Trigger
@@ -27,7 +29,7 @@ from pipeline.incoming_files import NewFile, arrived, free_name, move, sha256_of
 from pipeline.log_jobs import ingestion_of, read_to_end
 from pipeline.orchestrator import PipelineRun, RunOutcome
 from pipeline.progress import Progress, Silent
-from pipeline.retraining_policy import RetrainingPolicy
+from pipeline.retraining_policy import Reason, RetrainingPolicy
 from pipeline.sample_data import is_sample, is_sample_content
 
 if TYPE_CHECKING:
@@ -66,17 +68,20 @@ def retrain_now(progress: Progress | None = None, clock: Clock = utc_now) -> Ret
         policy = RetrainingPolicy(settings, store)
         retraining = Retraining(settings, DataFiles(store), clock, _feedback(settings, store))
         new, labels = retraining.new_files(), policy.new_labels()
-        trigger, why = _occasion(settings, policy, new, labels)
-        if trigger is None:
-            return RetrainingOutcome(status="nothing_new", policy=settings.retraining.policy, why=why)
-        with PipelineRun(retraining.settings_of_run, store, progress or Silent(), trigger=trigger, clock=clock) as run:
+        occasion = _occasion(settings, policy, new, labels)
+        if isinstance(occasion, str):
+            return RetrainingOutcome(status="nothing_new", policy=settings.retraining.policy, why=occasion)
+        with PipelineRun(
+            retraining.settings_of_run, store, progress or Silent(), trigger=occasion.trigger, clock=clock
+        ) as run:
             outcome = run.execute(lambda: retraining.table(new))
         archived = retraining.archive(new, outcome.run_id)
+        _tell_incidents(Alerts.of(settings, store), occasion, outcome, clock())
         return RetrainingOutcome(
             status="succeeded",
             policy=settings.retraining.policy,
-            trigger=trigger,
-            why=why,
+            trigger=occasion.trigger,
+            why=occasion.why,
             files=tuple(file.path.name for file in new),
             archived=tuple(path.name for path in archived),
             labelled_rows=retraining.labelled_rows,
@@ -84,25 +89,31 @@ def retrain_now(progress: Progress | None = None, clock: Clock = utc_now) -> Ret
         )
 
 
-def _occasion(
-    settings: Settings, policy: RetrainingPolicy, new: list[NewFile], labels: int
-) -> tuple[Trigger | None, str]:
-    """What starts a retraining, and why; None with what is missing."""
+def _occasion(settings: Settings, policy: RetrainingPolicy, new: list[NewFile], labels: int) -> Reason | str:
+    """What starts a retraining; else what is missing, in a sentence."""
     enough = labels >= settings.retraining.minimum_labelled_rows
     champion = champion_in_service()
     cause = policy.cause(champion.version if champion else None) if new or enough else None
     if cause is not None:
-        return cause.trigger, cause.why
+        return cause
     if new:
-        return "new_data", f"new data has arrived: {', '.join(file.path.name for file in new)}"
+        return Reason(trigger="new_data", why=f"new data has arrived: {', '.join(file.path.name for file in new)}")
     if enough and labels:
-        return "schedule", f"{labels:,} outcomes have come back since the last run"
+        return Reason(trigger="schedule", why=f"{labels:,} outcomes have come back since the last run")
     if is_live(settings.data.source):
-        return "schedule", "the data may have changed behind its address"
+        return Reason(trigger="schedule", why="the data may have changed behind its address")
     came = (
         f"of outcomes {labels:,} came back since the last run, and {settings.retraining.minimum_labelled_rows:,} make"
     )
-    return None, f"nothing new: no file has arrived that was not used before; {came} a retraining worth it"
+    return f"nothing new: no file has arrived that was not used before; {came} a retraining worth it"
+
+
+def _tell_incidents(alerts: Alerts, occasion: Reason, outcome: RunOutcome, now: datetime) -> None:
+    """What was done, in the history of the incidents that led to it."""
+    became = "it is in service" if outcome.promoted else f"it is not in service: {outcome.decision['reason']}"
+    action = f"retrained: version {outcome.model_version}, {became}"
+    for incident in occasion.incidents:
+        alerts.record_action(incident, now, action, run_id=outcome.run_id)
 
 
 def _feedback(settings: Settings, store: Store) -> Feedback | None:

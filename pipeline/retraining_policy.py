@@ -14,7 +14,7 @@ from msgspec import Struct
 from config.settings import Settings
 from monitoring.incidents import LOSS, Incident, IncidentKind, Incidents
 from monitoring.labelled_reading import LabelledRows
-from monitoring.run_records import RunRecords
+from monitoring.run_records import RunRecords, Trigger
 from monitoring.store import Store
 
 #: Incidents that speak of each cause, the graver cause first.
@@ -27,9 +27,9 @@ CAUSES: dict[Literal["degradation", "drift"], tuple[IncidentKind, ...]] = {
 class Reason(Struct, frozen=True, kw_only=True):
     """Why a retraining is due, and the incidents that say so."""
 
-    trigger: Literal["degradation", "drift"]
+    trigger: Trigger
     why: str
-    incidents: tuple[int, ...]
+    incidents: tuple[int, ...] = ()
 
 
 class RetrainingPolicy:
