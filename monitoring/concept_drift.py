@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct
 
 from models.error_model import ErrorModelProfile
-from monitoring.incidents import Finding, Incidents, Severity
+from monitoring.incidents import Finding, IncidentKind, Incidents, Severity
 from monitoring.performance_estimation import LabelledEstimates, labelled_estimates
 from monitoring.store import Store
 
@@ -106,9 +106,10 @@ def concept_drift_finding(found: ConceptDrift) -> Finding | None:
 
 def strong_data_drift_is_open(store: Store, version: str) -> bool:
     """Whether an incident of data drift of this version, high or critical, is unresolved."""
+    kinds: tuple[IncidentKind, ...] = ("data_drift",)
     return any(
         incident.model_version == version and incident.severity in ("high", "critical")
-        for incident in Incidents(store).unresolved(("data_drift",))
+        for incident in Incidents(store).unresolved(kinds)
     )
 
 
