@@ -5,8 +5,8 @@
 For each world and seed, models are trained on 8,000 rows as a run does it, and the error model of the winner is fitted
 as at registration. Then come chunks of 1,000 new rows: of the same population, with one feature moved by 1.5 standard
 deviations (each feature, both ways, within what its values can be), and with all numbers times 0.8. Outcomes follow
-the world's own probabilities. A chunk is hit when the estimate is within 2.5 points of the realised accuracy; a constant
-(the accuracy on the rows that the error model was fitted on) is judged beside it. Concept drift is looked for in 2,000
+the world's own probabilities. A chunk is hit when the estimate is within 2.5 points of the realised accuracy; beside it
+a constant is judged, the accuracy on the rows that the error model was fitted on. Concept drift is looked for in 2,000
 labelled rows: unchanged ones, ones of which right answers turned wrong until accuracy is 4 points lower, and ones of
 which only features moved.
 
