@@ -26,7 +26,6 @@ LEAST_DROP = 0.02
 LEAST_LABELS = 100
 _SEVERITIES: tuple[tuple[float, Severity], ...] = ((0.10, "critical"), (0.05, "high"), (0.0, "medium"))
 
-DATA_DRIFT: tuple[IncidentKind, ...] = ("data_drift",)
 ConceptStatus = Literal["none", "drift", "not_separable", "not_enough_data", "no_error_model"]
 
 
@@ -113,9 +112,10 @@ def concept_drift_finding(found: ConceptDrift) -> Finding | None:
 
 def strong_data_drift_is_open(store: Store, version: str) -> bool:
     """Whether an incident of data drift of this version, high or critical, is unresolved."""
+    kinds: tuple[IncidentKind, ...] = ("data_drift",)
     return any(
         incident.model_version == version and incident.severity in ("high", "critical")
-        for incident in Incidents(store).unresolved(DATA_DRIFT)
+        for incident in Incidents(store).unresolved(kinds)
     )
 
 

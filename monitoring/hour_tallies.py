@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from msgspec import UNSET, Struct
@@ -35,6 +35,7 @@ LATENCY_EDGES: Numbers = 0.05 * np.power(1.1, np.arange(153.0))
 #: More kinds of warnings than a server knows are counted together.
 _MOST_CODES, _OTHER_CODES = 16, "other"
 _MILLION = 1_000_000
+Whole = TypeVar("Whole", int, NDArray[np.int64])
 
 
 class HourKey(Struct, frozen=True, order=True):
@@ -107,8 +108,8 @@ def tally_lines(lines: Sequence[LoggedPrediction], moments: Sequence[int], model
     return Tallied(tallies, estimates)
 
 
-def estimate_variance(millionths: int) -> int:
-    """c(1 - c) of one row, in millionths, of c in millionths: what a row adds wherever it is counted."""
+def estimate_variance(millionths: Whole) -> Whole:
+    """c(1 - c) of a row, or of each, in millionths, of c in millionths: what a row adds wherever it is counted."""
     return (millionths * (_MILLION - millionths) + _MILLION // 2) // _MILLION
 
 
@@ -172,9 +173,12 @@ def _count_estimates(tally: HourTally, estimates: Numbers | None) -> list[int | 
     millionths = np.rint(estimates[known] * _MILLION).astype(np.int64)
     tally.estimated_rows = len(millionths)
     tally.estimate_millionths = int(millionths.sum())
-    tally.estimate_variance_millionths = int(((millionths * (_MILLION - millionths) + _MILLION // 2) // _MILLION).sum())
-    found = iter(millionths.tolist())
-    return [next(found) if is_known else None for is_known in known]
+    tally.estimate_variance_millionths = int(estimate_variance(millionths).sum())
+    found: list[int] = millionths.tolist()
+    if known.all():
+        return list(found)
+    following = iter(found)
+    return [next(following) if is_known else None for is_known in known]
 
 
 def _raw_columns(lines: Sequence[LoggedPrediction], model: KnownModel) -> list[RawColumn | None]:

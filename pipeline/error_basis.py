@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
 #: Standardised numbers are clipped here: beyond, a square says more than anybody has seen.
-CLIP = 3.0
+CLIP = 4.0
 #: Levels of a categorical column that get a column of their own, the most frequent ones.
 MOST_LEVELS = 10
 #: Columns whose squares and products are taken; of more, those that tell most of the target.
@@ -118,5 +118,5 @@ def _telling(base: Floats, target: Floats) -> Positions:
 def _correlation(columns: Floats, target: Floats) -> Floats:
     centred, aim = columns - columns.mean(axis=0), target - target.mean()
     norm = np.sqrt((centred**2).sum(axis=0) * (aim @ aim))
-    strength: Floats = np.abs(np.divide(aim @ centred, norm, out=np.zeros(columns.shape[1]), where=norm > 0))
-    return strength
+    found: Floats = np.divide(aim @ centred, norm, out=np.zeros(columns.shape[1]), where=norm > 0)
+    return np.abs(found)

@@ -11,17 +11,14 @@ import numpy as np
 
 from config.settings import Settings
 from models.bundle import CHECKS, ESTIMATOR, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
-from models.encoding import Encoder
-from models.error_model import ErrorModelProfile
 from models.metrics import evaluate
 from models.mlflow_runs import RunLog
 from models.reference import Reference, encode_reference, with_answers
 from models.row_warnings import WarningRules
 from pipeline.deployment import Deployment
-from pipeline.error_training import AnsweredRows, fit_error_model, held_out
 from pipeline.feature_importance import evenly, feature_importance
 from pipeline.model_training import CandidateResult, select
-from pipeline.packaging import Packaged, answer, library_versions, package_best
+from pipeline.packaging import Packaged, answer, library_versions, package_best, package_errors
 from pipeline.steps import Prepared, Trained
 
 Metrics = dict[str, float | None]
@@ -111,27 +108,12 @@ def _bundle_files(settings: Settings, packaged: Packaged, prepared: Prepared, me
         MODEL: packaged.model,
         CHECKS: msgspec.json.encode(packaged.checks),
     }
-    errors = _error_model(settings, packaged, prepared)
+    train, test, seed = prepared.train.target, prepared.test.target, settings.data_split.random_state
+    errors = package_errors(packaged, prepared.schema, prepared.matrix, train, prepared.test_raw, test, seed)
     if errors is not None:
         files[ESTIMATOR], profile = errors
         reference = msgspec.structs.replace(reference, error_model=profile)
     return {**files, REFERENCE: encode_reference(reference)}
-
-
-def _error_model(settings: Settings, packaged: Packaged, prepared: Prepared) -> tuple[bytes, ErrorModelProfile] | None:
-    """`estimator.onnx` and what is known of it; None where mistakes are too few to learn from."""
-    answers = packaged.result.answers
-    if answers is None:
-        return None
-    train, schema = prepared.train, prepared.schema
-    matrix = Encoder(schema).encode(prepared.test_raw)
-    fitted = fit_error_model(
-        schema,
-        AnsweredRows(prepared.matrix[answers.rows], answers.answers, train.target[answers.rows]),
-        held_out(matrix, packaged.test_probabilities, prepared.test.target, settings.data_split.random_state),
-        len(train.rows),
-    )
-    return None if fitted is None else (fitted[0].export(), fitted[1])
 
 
 def _reference(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> Reference:

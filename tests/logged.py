@@ -28,8 +28,10 @@ REFERENCE_OF_ROWS = drift_rows.reference()
 PROFILER = Profiler(REFERENCE_OF_ROWS)
 
 
-def write_version(registry: Path, version: str = "1", metrics: dict[str, float | None] | None = None) -> None:
-    """A bundle with all that ingestion reads of one."""
+def write_version(
+    registry: Path, version: str = "1", metrics: dict[str, float | None] | None = None, **more: bytes
+) -> None:
+    """A bundle with all that ingestion reads of one; `more` are files by stem (`estimator=b"…"`)."""
     manifest = Manifest(
         registered_name="production_model", run_id="r", created_at="2026-02-01T00:00:00Z", task="classification",
         classes=drift_rows.SCHEMA.classes, algorithm="a", metrics=metrics or {},
@@ -41,6 +43,7 @@ def write_version(registry: Path, version: str = "1", metrics: dict[str, float |
         REFERENCE: encode_reference(REFERENCE_OF_ROWS),
         MODEL: b"",
         CHECKS: msgspec.json.encode(Checks(rows=[], probability=[])),
+        **{f"{stem}.onnx": content for stem, content in more.items()},
     }
     write_bundle(registry / version, manifest, files)
 
