@@ -325,7 +325,6 @@ def send_hostile(server: Server, count: int, seed: int) -> Counter[int]:
     return codes
 
 
-@pytest.mark.soak
 def test_hostile_requests_get_declared_answers_and_nothing_grows(server: Server, soak: bool) -> None:
     """100,000 of them in the soak; no 5xx at all, since nothing is wrong with the server."""
     workers = server.workers()
