@@ -18,7 +18,7 @@ from msgspec import Struct
 from api.faults import Fault, field_of, rule_name
 from api.model_server import Reply
 from api.reloading import ReloadStatus
-from api.row_decoder import InvalidRowsError
+from api.row_decoder import InvalidOutcomesError, InvalidRowsError
 from api.shared_counters import OVERFLOW, Series, SharedCounters, remove_idle, shared_directory
 from models.row_warnings import RowWarning
 from models.schema import Schema
@@ -118,7 +118,7 @@ class Metrics:
     def problem(self, name: str, error: Exception | None, schema: Schema | None) -> None:
         """Counts a request that was answered with a problem."""
         self.count(REFUSED, name)
-        if isinstance(error, InvalidRowsError):
+        if isinstance(error, InvalidRowsError) and not isinstance(error, InvalidOutcomesError):
             self.refused(error.faults, schema.feature_names if schema else ())
 
     def log_failed(self, log: str, outcome: Literal["refused", "served"]) -> None:

@@ -18,6 +18,7 @@ from monitoring.log_ingestion import Ingestion
 from monitoring.outcome_records import counted_outcomes
 from monitoring.store import Store
 from tests.bundles import sample_row, serve_sample
+from tests.test_server_metrics import value
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -129,6 +130,7 @@ def test_one_wrong_outcome_refuses_the_whole_list(client: FlaskClient, tmp_path:
         (b"null", 422),
         (b"1e999", 422),
         (b'{"prediction_id": "x", "value": 1e999}', 422),
+        (b'{"prediction_id": "x", "value": 1' + b"0" * 5000 + b"}", 422),
         (b"[" + b"1," * 9 + b"1]", 413),
     ],
 )
@@ -155,3 +157,12 @@ def test_outcomes_that_cannot_be_logged_are_refused_and_counted(client: FlaskCli
     assert b'mlops_log_failures_total{log="feedback",outcome="refused"} 1' in client.get("/metrics").data
     (tmp_path / "logs").unlink()
     assert client.post("/feedback", json=outcome()).status_code == 202
+
+
+def test_a_wrong_outcome_is_no_fault_of_a_feature_of_the_same_name(client: FlaskClient) -> None:
+    """Else clients of /feedback would raise data-quality incidents of the model's features."""
+    reply = client.post("/feedback", json=outcome(age=41))
+    assert reply.get_json(force=True)["type"] == "urn:mlops:problem:invalid-outcomes"
+    text = client.get("/metrics").data
+    assert value(text, "mlops_refused_requests_total", problem="invalid-outcomes") == 1
+    assert b"mlops_refused_values_total{" not in text
