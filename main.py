@@ -148,7 +148,7 @@ def monitor(as_json: bool) -> None:
     from pipeline.monitoring_jobs import monitor_now
 
     _prepare_process()
-    _report(as_json, monitor_now(), print_cycle)
+    _report(as_json, monitor_now(None if as_json else _tell), print_cycle)
 
 
 @cli.command()
@@ -259,7 +259,7 @@ def serve() -> None:
 @click.option("--watch", is_flag=True, help="Go on until a signal, looking every deployment.sync_interval seconds.")
 @JSON_OPTION
 def sync(watch: bool, as_json: bool) -> None:
-    """Bring this host's serving plan and bundles up to the registry."""
+    """Bring this host's serving plan and bundles up to the registry; with --watch its logs into the store, too."""
     from commands.console import print_sync
     from commands.model_versions import sync_now, watch_registry
 
@@ -347,6 +347,11 @@ def _prepare_process(name: str = "main", level: str | None = "WARNING", grace: f
 def _from_caller(address: str) -> str:
     """A path on the command line is relative to the caller; URLs and fsspec addresses stay as they are."""
     return address if "://" in address else str(Path(address).expanduser().resolve())
+
+
+def _tell(text: str) -> None:
+    """What goes on while people wait."""
+    click.echo(text, err=True)
 
 
 def _report(as_json: bool, value: Any, show: Callable[[Any], None]) -> None:

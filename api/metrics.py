@@ -19,8 +19,8 @@ from api.faults import Fault, field_of, rule_name
 from api.model_server import Reply
 from api.reloading import ReloadStatus
 from api.row_decoder import InvalidRowsError
-from api.row_warnings import RowWarning
 from api.shared_counters import OVERFLOW, Series, SharedCounters, remove_idle, shared_directory
+from models.row_warnings import RowWarning
 from models.schema import Schema
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

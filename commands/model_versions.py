@@ -19,6 +19,7 @@ from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
+from pipeline.log_jobs import reading_logs
 from pipeline.model_comparison import fit_between
 from pipeline.shutdown import Interrupted
 
@@ -114,10 +115,11 @@ def sync_now() -> SyncOutcome:
 
 
 def watch_registry() -> None:
-    """Follows the registry until a signal; what stands in the way is told once and waited for."""
+    """Follows the registry until a signal, and reads this host's logs into the store; what stands in the way is told
+    once and waited for, and a store that is away holds up only the reading."""
     settings, told = load_settings(), ""
     deployment = _follower(settings)
-    with suppress(Interrupted):
+    with suppress(Interrupted), reading_logs(settings):
         while True:
             try:
                 deployment.sync()

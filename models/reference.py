@@ -103,6 +103,13 @@ class ScoreProfile(Struct, frozen=True, kw_only=True):
     calibration: tuple[CalibrationBin, ...] = ()
 
 
+class WarnedRows(Struct, frozen=True, kw_only=True):
+    """Held-out rows, and how many of them a server would warn of, by the warning's code (a row may have several)."""
+
+    rows: int
+    codes: dict[str, int]
+
+
 class Reference(Struct, frozen=True, kw_only=True):
     rows: int
     features: tuple[FeatureProfile, ...]
@@ -111,6 +118,10 @@ class Reference(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None] = {}
     #: Lags were taken to a moment given for each row (else to the latest of the row's own dates).
     lag_to_moment: bool = False
+    #: How much each feature matters to the model, in shares of all, by name; empty in bundles of older releases.
+    importance: dict[str, float] = {}
+    #: None in bundles of older releases.
+    warned: WarnedRows | None = None
     format_version: int = REFERENCE_FORMAT
 
 

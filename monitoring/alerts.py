@@ -17,7 +17,9 @@ from monitoring.incidents import Finding, Incident, IncidentKind, Incidents, fin
 from monitoring.plain_json import encode_pretty
 
 #: What is said of one model version, and is of no interest once another one serves.
-MODEL_KINDS: tuple[IncidentKind, ...] = ("data_drift", "prediction_drift", "performance_drift", "concept_drift")
+MODEL_KINDS: tuple[IncidentKind, ...] = (
+    "data_drift", "prediction_drift", "performance_drift", "concept_drift", "data_quality"
+)  # fmt: skip
 
 
 class Settled(Struct, frozen=True, kw_only=True):

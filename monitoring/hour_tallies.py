@@ -55,6 +55,7 @@ class HourTally:
     profile: WindowProfile | None = None
     withheld: set[str] = field(default_factory=set)
     warned_rows: int = 0
+    #: Rows by the code of a warning; a row with several codes counts for each once.
     warnings: Counter[str] = field(default_factory=Counter)
     fallback_rows: int = 0
     latency_counts: Counts = field(default_factory=lambda: np.zeros(len(LATENCY_EDGES) + 1, dtype=np.int64))
@@ -121,7 +122,7 @@ def _tally(lines: Sequence[LoggedPrediction], times: Numbers, model: KnownModel 
     tally = HourTally(rows=len(lines), fallback_rows=sum([line.fallback for line in lines]))
     warned = [line.warnings for line in lines if line.warnings]
     tally.warned_rows = len(warned)
-    tally.warnings = _bounded(Counter(warning.code for warning in chain.from_iterable(warned)))
+    tally.warnings = _bounded(Counter(chain.from_iterable([{one.code for one in warnings} for warnings in warned])))
     latency = _finite([line.latency_ms for line in lines])
     tally.latency_counts += np.bincount(np.searchsorted(LATENCY_EDGES, latency), minlength=len(LATENCY_EDGES) + 1)
     tally.latency_microseconds = _whole_sum(latency * 1000.0)

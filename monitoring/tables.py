@@ -234,6 +234,7 @@ window_profiles = Table(
     #: Features that the field policy hashes or drops: their cells of the profile mean nothing.
     Column("withheld", _json, nullable=False),
     Column("warned_rows", BigInteger, nullable=False),
+    #: Rows by the code of a warning.
     Column("warnings", _json, nullable=False),
     Column("fallback_rows", BigInteger, nullable=False),
     Column("latency_counts", LargeBinary, nullable=False),

@@ -32,6 +32,8 @@ class Window(Struct, frozen=True, kw_only=True):
     unprofiled_rows: int
     #: Features that are hashed or dropped in the logs: their cells of the profile mean nothing.
     withheld: frozenset[str]
+    #: Rows by the code of a warning.
+    warnings: dict[str, int]
 
 
 class ServedHours(Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class ServedHours(Struct, frozen=True, kw_only=True):
     arm: str
     predictions: int
     warned_rows: int
+    #: Rows by the code of a warning.
     warnings: dict[str, int]
     fallback_rows: int
     mean_latency_ms: float
@@ -71,7 +74,7 @@ def window(
     `layout` is that of the version's reference; `arm` is (experiment, arm), None takes the rows of all.
     """
     t = window_profiles.c
-    query = select(t.rows, t.unprofiled_rows, t.withheld, t.profile)
+    query = select(t.rows, t.unprofiled_rows, t.withheld, t.warnings, t.profile)
     with store.reading() as connection:
         rows = connection.execute(_within(query, since, until, version, arm)).all()
     total, unprofiled = sum(row.rows for row in rows), sum(row.unprofiled_rows for row in rows)
@@ -82,6 +85,7 @@ def window(
         rows=total,
         unprofiled_rows=max(unprofiled, total - (profile.rows if profile else 0)),
         withheld=frozenset(name for row in rows for name in row.withheld),
+        warnings=dict(sum((Counter(row.warnings) for row in rows), Counter())),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from config.home import under_home
@@ -11,13 +12,15 @@ from monitoring.cycle import CycleOutcome, run_cycle
 from monitoring.performance_metrics import PerformanceReport, check_performance
 from monitoring.plain_json import encode_pretty
 from monitoring.store import Store
+from pipeline.log_jobs import ingestion_of, read_to_end
 
 
-def monitor_now() -> CycleOutcome:
-    """One drift cycle."""
+def monitor_now(tell: Callable[[str], None] | None = None) -> CycleOutcome:
+    """One cycle, over all that is logged by now; `tell` hears how far the reading is when that takes long."""
     settings = load_settings()
     with Store(settings.store_address) as store:
-        return run_cycle(settings, store, datetime.now(UTC))
+        read = read_to_end(ingestion_of(settings, store), tell)
+        return run_cycle(settings, store, datetime.now(UTC), read)
 
 
 def performance_now() -> PerformanceReport:

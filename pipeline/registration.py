@@ -12,14 +12,18 @@ import numpy as np
 from config.settings import Settings
 from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
 from models.mlflow_runs import RunLog
-from models.reference import encode_reference, with_answers
+from models.reference import Reference, encode_reference, with_answers
+from models.row_warnings import WarningRules
 from pipeline.deployment import Deployment
+from pipeline.feature_importance import evenly, feature_importance
 from pipeline.metrics import evaluate
 from pipeline.model_training import CandidateResult, select
 from pipeline.packaging import Packaged, answer, library_versions, package_best
 from pipeline.steps import Prepared, Trained
 
 Metrics = dict[str, float | None]
+#: Held-out rows, evenly spaced, in which warnings are counted.
+MOST_WARNED_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def register(
     packaged = package_best(select(trained.results), schema, prepared.test_raw)
     manifest = _manifest(settings, run_id, prepared, packaged)
     staged = deployment.staging(run_id)
-    digest = write_bundle(staged, manifest, _served_files(packaged, prepared, manifest.metrics))
+    digest = write_bundle(staged, manifest, _served_files(settings, packaged, prepared, manifest.metrics))
     tags = {"algorithm": packaged.result.name}
     mlflow_run_id = runs.start(run_id, params=_params(settings, prepared, packaged), tags=tags)
     runs.log(mlflow_run_id, metrics=manifest.metrics)
@@ -91,16 +95,26 @@ def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
     }
 
 
-def _served_files(packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
-    schema = prepared.schema
-    tested = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
-    reference = with_answers(prepared.reference, schema, packaged.test_probabilities, prepared.test.target, tested)
+def _served_files(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
     return {
-        SCHEMA: msgspec.json.encode(schema),
+        SCHEMA: msgspec.json.encode(prepared.schema),
         MODEL: packaged.model,
         CHECKS: msgspec.json.encode(packaged.checks),
-        REFERENCE: encode_reference(reference),
+        REFERENCE: encode_reference(_reference(settings, packaged, prepared, metrics)),
     }
+
+
+def _reference(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> Reference:
+    """The profile of the training rows, with all that the held-out rows tell of the model."""
+    schema, test = prepared.schema, prepared.test
+    tested = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
+    reference = with_answers(prepared.reference, schema, packaged.test_probabilities, test.target, tested)
+    seed = settings.data_split.random_state
+    return msgspec.structs.replace(
+        reference,
+        importance=feature_importance(packaged.session.run, schema, prepared.test_raw, test.target, seed),
+        warned=WarningRules(schema).count(evenly(prepared.test_raw, MOST_WARNED_ROWS)),
+    )
 
 
 def _params(settings: Settings, prepared: Prepared, packaged: Packaged) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The scheduler: follows the registry, monitors, looks for new data, and trains in a child process.
+"""The scheduler: follows the registry, reads the logs, monitors, looks for new data, and trains in a child process.
 
 When each job was last started is kept in the store, and a job is due by that alone; so what was missed while the
 scheduler was down is caught up with at its start. A job that fails is logged, recorded and reported; the others go on.
@@ -23,6 +23,7 @@ from config.state_lock import lock_holder, state_lock
 from models.mlflow_connection import RegistryError
 from models.mlflow_runs import RunLog
 from monitoring.alerts import Alerts
+from monitoring.cycle import CycleOutcome, run_cycle
 from monitoring.incidents import Incidents
 from monitoring.job_records import JobRecords, JobStatus
 from monitoring.run_records import RunRecords
@@ -31,7 +32,8 @@ from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
 from pipeline.health import HealthWatch, readiness_problem
 from pipeline.job_times import AtMoments, Every, Times
-from pipeline.monitoring_jobs import monitor_now, performance_now
+from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
+from pipeline.monitoring_jobs import performance_now
 from pipeline.recovery import Recovery
 from pipeline.shutdown import Interrupted
 from pipeline.troubles import Troubles
@@ -45,8 +47,8 @@ STOP_SECONDS = 9.0
 TICK_SECONDS = 0.2
 #: Between two looks at whether a job is due.
 LOOK_SECONDS = 5
-#: An MLflow that was away for a shorter while is nobody's concern: what is in service stays.
-TOLERATED_OUTAGE = timedelta(minutes=5)
+#: How long a check may read before it looks at what is in the store.
+CHECK_READING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Scheduler:
 
     def __init__(self, settings: Settings, store: Store, clock: Clock, deployment: Deployment | None = None) -> None:
         self.settings = settings
+        self.store = store
         self.clock = clock
         self.deployment = deployment or Deployment.of(settings, store)
         runs = RunLog(self.deployment.registry.connection, settings.experiment_name)
@@ -73,16 +76,16 @@ class Scheduler:
         self.troubles = Troubles(alerts)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
         self.first_run = FirstRun(settings, self.deployment)
+        self.logs = PatientReader(ingestion_of(settings, store, clock))
         monitoring = settings.monitoring
         self.jobs = [
-            Job("drift", Every(timedelta(hours=monitoring.drift_detection_frequency)), monitor_now),
+            Job("drift", Every(timedelta(hours=monitoring.drift_detection_frequency)), self.monitor),
             Job("performance", Every(timedelta(hours=monitoring.performance_check_frequency)), performance_now),
         ]
         self.retraining = AtMoments(settings.retraining.schedule)
         self.timetable = schedule.Scheduler()
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
-        self._unreachable_since: datetime | None = None
         self._told: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -90,9 +93,11 @@ class Scheduler:
         deployment = self.settings.deployment
         self._each(deployment.health_check_interval, "health", lambda: self.health.look(self.clock()))
         self._each(deployment.sync_interval, "sync", self.follow)
+        self._each(PAUSE_SECONDS, "logs", self.read_logs)
         self._each(LOOK_SECONDS, "jobs", self.look)
         self._guarded("repair", self._repair_all)
         self._guarded("sync", self.follow)
+        self._guarded("logs", self.read_logs)
         self._guarded("jobs", self.look)
 
     def tick(self) -> None:
@@ -105,20 +110,33 @@ class Scheduler:
     def follow(self) -> None:
         """Repairs what a kill left, and follows the registry; what stands in the way of that is reported."""
         now = self.clock()
-        self._repair_what_was_left()
+        self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
             self.deployment.sync(record_moves=True)
         except DeploymentError as error:
             self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
             raise
         except RegistryError as error:
-            self._unreachable_since = self._unreachable_since or now
-            if now - self._unreachable_since >= TOLERATED_OUTAGE:
-                self.troubles.report("mlflow", f"the registry is not followed: {error}", "python main.py doctor", now)
+            self.troubles.tolerate("mlflow", f"the registry is not followed: {error}", "python main.py doctor", now)
             raise
-        self._unreachable_since = None
         self.troubles.settle("registry", now)
         self.troubles.settle("mlflow", now)
+
+    def read_logs(self) -> None:
+        """Reads what was logged since the last time, for a second at most; what stands in the way is reported."""
+        now = self.clock()
+        try:
+            read = self.logs.turn()
+        except Exception as error:
+            self.troubles.tolerate("logs", f"the logs are not read: {error}", "python main.py doctor", now)
+            raise
+        if read is not None:
+            self.troubles.settle("logs", now)
+
+    def monitor(self) -> CycleOutcome:
+        """One cycle, over what is logged by now, or as much of it as can be read before others have waited long."""
+        read = self.logs.ingestion.run_once(CHECK_READING_SECONDS)
+        return run_cycle(self.settings, self.store, self.clock(), read)
 
     def look(self) -> None:
         """Runs the jobs that are due, and starts the training that is."""
