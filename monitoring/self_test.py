@@ -22,6 +22,8 @@ from monitoring.resampling import DrawnWindow, Resampler
 DEFAULT_ROWS, DEFAULT_WINDOWS = 1_000, 300
 #: Of quiet windows flagged, and of drifts found: what a configuration should keep to.
 MOST_FALSE_ALARMS, LEAST_FOUND = 0.01, 0.9
+#: Probability under which a rate on the wrong side of these is no accident of the few windows tried.
+_ACCIDENT = 0.025
 #: Seconds of work after which no new window is begun; what was measured by then is the answer.
 MOST_SECONDS = 60.0
 #: Seconds of silence before people are told how far it is.
@@ -45,7 +47,8 @@ class Rate(Struct, frozen=True, kw_only=True):
     @classmethod
     def of_windows(cls, count: int, of: int) -> Rate:
         low, high = wilson_interval(count, of)
-        return cls(count=count, of=of, share=count / of, low=low, high=high)
+        share = count / of  # the interval holds it, but for the last digit
+        return cls(count=count, of=of, share=share, low=min(low, share), high=max(high, share))
 
 
 class DetectionRate(Struct, frozen=True, kw_only=True):
@@ -162,7 +165,7 @@ class SelfTester:
         scored = self.detector.reference.scores is not None
         predictions = Rate.of_windows(self._prediction_alarms, self.windows) if scored else None
         score_shift = self._scores.rate() if self._scores.tried else None
-        missed = [one for one in (*drifts.values(), score_shift) if one is not None and one.found.high < LEAST_FOUND]
+        missed = [one for one in (*drifts.values(), score_shift) if one is not None and found_too_seldom(one.found)]
         verdict = _verdict(self.rows, self.detector.thresholds, (false_alarms, predictions), missed)
         return SelfTest(
             timestamp=now.isoformat(),
@@ -210,13 +213,26 @@ def run_self_test(
     return tester.result(now, version, rows_from, windows, clock() - began)
 
 
+def alarms_too_often(rate: Rate) -> bool:
+    """Whether so many alarms are no accident where the rate is `MOST_FALSE_ALARMS` (exact binomial tail)."""
+    from scipy.special import bdtrc
+
+    return rate.count > 0 and float(bdtrc(rate.count - 1, rate.of, MOST_FALSE_ALARMS)) < _ACCIDENT
+
+
+def found_too_seldom(rate: Rate) -> bool:
+    """Whether so few are no accident where `LEAST_FOUND` of them are found."""
+    from scipy.special import bdtr
+
+    return float(bdtr(rate.count, rate.of, LEAST_FOUND)) < _ACCIDENT
+
+
 def _verdict(
     rows: int, thresholds: DriftThresholds, alarms: Collection[Rate | None], missed: Collection[DetectionRate]
 ) -> Verdict:
-    """What the intervals say beyond accident: a rate is bad when its whole interval is on the wrong side."""
     if rows < thresholds.least_rows:
         return "not_enough_data"
-    if any(rate is not None and rate.low > MOST_FALSE_ALARMS for rate in alarms):
+    if any(rate is not None and alarms_too_often(rate) for rate in alarms):
         return "false_alarms"
     return "misses" if missed else "sensible"
 
