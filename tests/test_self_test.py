@@ -11,7 +11,7 @@ import pytest
 from benchmarks.drift_rates import SCHEMA, awkward_rows
 from models.reference import Reference, build_reference
 from models.schema import Feature, Schema
-from monitoring.drift_detection import DriftDetector
+from monitoring.drift_detection import DriftDetector, detect
 from monitoring.drift_report import DriftThresholds
 from monitoring.self_test import (
     MOST_SECONDS,
@@ -22,6 +22,7 @@ from monitoring.self_test import (
     found_too_seldom,
     run_self_test,
 )
+from monitoring.window_profile import profile
 from tests import drift_rows
 from tests.drift_rows import NOW
 
@@ -72,9 +73,7 @@ def test_false_alarms_are_as_many_as_on_fresh_rows_of_the_same_population(rows: 
     for _ in range(10):
         reference = build_reference(SCHEMA, awkward_rows(6_400, rng))
         for _ in range(30):
-            flagged += drift_rows.detect(
-                reference, drift_rows.profile(reference, awkward_rows(rows, rng)), NOW, thresholds
-            ).overall_drift
+            flagged += detect(reference, profile(reference, awkward_rows(rows, rng)), NOW, thresholds).overall_drift
     resampled = tried(rows=rows, windows=300, thresholds=thresholds).false_alarms.share
     assert resampled == pytest.approx(flagged / 300, abs=3.0 * np.sqrt(max(flagged, 3) / 300 * 2 / 300) + 0.01)
 
@@ -90,7 +89,7 @@ def test_detection_is_as_frequent_as_on_fresh_rows_that_have_drifted(drift: str,
             window = [rng.normal(size=rows) for _ in names]
             moved = repeat % 10
             window[moved] = window[moved] + 0.5 if drift == "shift" else window[moved] * 1.2
-            report = drift_rows.detect(reference, drift_rows.profile(reference, window), NOW)
+            report = detect(reference, profile(reference, window), NOW)
             found += names[moved] in report.drifted_features
     result = tried(reference, rows=rows, windows=300)
     assert result.drifts[drift].found.share == pytest.approx(found / 300, abs=0.13)
@@ -182,7 +181,7 @@ def test_people_are_told_how_far_it_is_only_when_it_takes_long() -> None:
 @pytest.mark.parametrize(
     "values", [np.full(500, np.nan), np.full(500, np.inf), np.full(500, 7.0), np.full(500, 1e308), np.zeros(500)]
 )
-def test_a_useless_column_breaks_nothing(values: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_useless_column_breaks_nothing(values: np.ndarray) -> None:
     names = ("useless", "x")
     schema = Schema(target="y", classes=(0, 1), features=tuple(Feature(name=name, kind="numeric") for name in names))
     result = tried(build_reference(schema, [values, np.random.default_rng(1).normal(size=500)]), rows=500, windows=40)
