@@ -140,14 +140,25 @@ def retrain(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--self-test", is_flag=True, help="Measure false alarms and detection of the drift check instead.")
+@click.option("--rows", type=click.IntRange(1, 100_000_000), help="Self-test: rows a window; else as in the live one.")
+@click.option("--windows", type=click.IntRange(1, 100_000), help="Self-test: quiet windows to try; 300 when left out.")
 @JSON_OPTION
-def monitor(as_json: bool) -> None:
-    """One monitoring cycle now."""
+def monitor(self_test: bool, rows: int | None, windows: int | None, as_json: bool) -> None:
+    """One monitoring cycle now; or how often its drift check is right, tried on resampled windows."""
     from commands.console import print_cycle
+    from commands.self_test_view import print_self_test
     from pipeline.monitoring_jobs import monitor_now
+    from pipeline.self_testing import self_test_now
 
+    if not self_test and (rows or windows):
+        raise click.UsageError("--rows and --windows belong to --self-test")
     _prepare_process()
-    _report(as_json, monitor_now(None if as_json else _tell), print_cycle)
+    tell = None if as_json else _tell
+    if self_test:
+        _report(as_json, self_test_now(rows, windows, tell), print_self_test)
+    else:
+        _report(as_json, monitor_now(tell), print_cycle)
 
 
 @cli.command()

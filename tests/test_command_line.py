@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "run": ("run",),
     "retrain": ("retrain",),
     "monitor": ("monitor",),
+    "monitor --self-test": ("monitor", "--self-test", "--windows", "3"),
     "drift": ("drift", "--data", "table.csv"),
     "models list": ("models", "list"),
     "models show": ("models", "show", "1"),
