@@ -140,14 +140,25 @@ def retrain(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--self-test", is_flag=True, help="Measure false alarms and detection of the drift check instead.")
+@click.option("--rows", type=click.IntRange(1, 100_000_000), help="Self-test: rows a window; else as in the live one.")
+@click.option("--windows", type=click.IntRange(1, 100_000), help="Self-test: quiet windows to try; 300 when left out.")
 @JSON_OPTION
-def monitor(as_json: bool) -> None:
-    """One monitoring cycle now."""
+def monitor(self_test: bool, rows: int | None, windows: int | None, as_json: bool) -> None:
+    """One monitoring cycle now; or how often its drift check is right, tried on resampled windows."""
     from commands.console import print_cycle
+    from commands.self_test_view import print_self_test
     from pipeline.monitoring_jobs import monitor_now
+    from pipeline.self_testing import self_test_now
 
+    if not self_test and (rows or windows):
+        raise click.UsageError("--rows and --windows belong to --self-test")
     _prepare_process()
-    _report(as_json, monitor_now(), print_cycle)
+    tell = None if as_json else _tell
+    if self_test:
+        _report(as_json, self_test_now(rows, windows, tell), print_self_test)
+    else:
+        _report(as_json, monitor_now(tell), print_cycle)
 
 
 @cli.command()
@@ -164,6 +175,19 @@ def drift(data: str, fail_on_drift: bool, as_json: bool) -> None:
     _report(as_json, report, print_drift)
     if fail_on_drift and report.overall_drift:
         raise click.exceptions.Exit(DRIFT_FOUND)
+
+
+@cli.command()
+@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back it looks.")
+@click.option("--model", "version", help="A model version; all are reported when left out.")
+@JSON_OPTION
+def report(days: int, version: str | None, as_json: bool) -> None:
+    """Performance and drift of the last days, for people; also left under reports/."""
+    from commands.console import print_report
+    from pipeline.reporting import report_now
+
+    _prepare_process()
+    _report(as_json, report_now(days, version, None if as_json else _tell), print_report)
 
 
 @cli.group()
@@ -258,7 +282,7 @@ def serve() -> None:
 @click.option("--watch", is_flag=True, help="Go on until a signal, looking every deployment.sync_interval seconds.")
 @JSON_OPTION
 def sync(watch: bool, as_json: bool) -> None:
-    """Bring this host's serving plan and bundles up to the registry."""
+    """Bring this host's serving plan and bundles up to the registry; with --watch its logs into the store, too."""
     from commands.console import print_sync
     from commands.model_versions import sync_now, watch_registry
 
@@ -338,8 +362,17 @@ def keys_revoke(name: str, as_json: bool) -> None:
 
 
 def _from_caller(address: str) -> str:
-    """A path on the command line is relative to the caller; URLs and fsspec addresses stay as they are."""
-    return address if "://" in address else str(Path(address).expanduser().resolve())
+    """A path on the command line is relative to the caller, also that of a SQLite file; other addresses stay."""
+    sqlite = "sqlite:///"
+    prefix = sqlite if address.startswith(sqlite) else ""
+    if ("://" in address and not prefix) or address in (sqlite, f"{sqlite}:memory:"):
+        return address
+    return prefix + str(Path(address.removeprefix(prefix)).expanduser().resolve())
+
+
+def _tell(text: str) -> None:
+    """What goes on while people wait."""
+    click.echo(text, err=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from api.model_server import Reply
 from api.requests import json_body
 from api.routes import JSON_TYPE, services
 from api.row_decoder import InvalidRowsError
-from api.row_warnings import RowWarning
+from models.row_warnings import RowWarning
 from models.schema import ClassLabel, Schema
 
 PATHS = ("/invocations", "/ping", "/version")

@@ -21,11 +21,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from api.records import Record, RecordReader
 from api.row_decoder import RowDecoder
-from api.row_warnings import RowWarning, WarningRules
 from models.bundle import BundleError, read_bundle
 from models.encoding import Matrix
 from models.raw_rows import raw_column
 from models.row_packing import RowPacker
+from models.row_warnings import RowWarning, WarningRules
 from models.runtime import ModelRuntime, Probabilities, SingleRun
 from models.schema import ClassLabel, Feature, Schema
 from models.serving_plan import PlannedBundle

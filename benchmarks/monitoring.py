@@ -1,6 +1,6 @@
-"""What monitoring costs: reading the prediction log into the store, against pandas on the same file.
+"""What monitoring costs: reading the prediction log into the store, and the drift check, each against the usual way.
 
-Usage: python benchmarks/monitoring.py [--only ingestion] [--rows 100000 1000000 10000000] [--json]
+Usage: python benchmarks/monitoring.py [--only ingestion | drift] [--rows 100000 1000000 10000000] [--rounds 5] [--json]
 
 Ingestion: a log of rows of 10 numeric features, as the server writes it (requests of 1 to 50 rows), is read by
 `monitoring.log_ingestion` into an empty SQLite store in a fresh process. Rows a second by the processor's time, so that
@@ -8,6 +8,8 @@ a busy machine does not count, and by the clock; the highest resident memory, le
 reads. pandas is `read_json(lines=True)` in chunks of as many rows and nothing more: no store, no profile, no joining.
 Exits 1 when a limit is broken: 50,000 rows a second of processor time; memory at the largest log within a tenth of
 that at the smallest.
+
+The drift check is in `benchmarks/drift_cost.py`, with its limits.
 """
 
 from __future__ import annotations
@@ -174,8 +176,9 @@ def broken_limits(found: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["ingestion"])
-    parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
+    parser.add_argument("--only", choices=["ingestion", "drift"])
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of the logs that are read")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the drift check and its rivals")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--part", choices=["ingestion", "pandas"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -183,9 +186,17 @@ def main() -> int:
     if options.part:
         print(json.dumps((ingest if options.part == "ingestion" else read_with_pandas)(options.folder)))
         return 0
-    found = measure_ingestion(options.rows)
-    broken = broken_limits(found)
-    print(json.dumps({"ingestion": found, "broken": broken}, indent=None if options.json else 2))
+    found: dict[str, Any] = {}
+    broken: list[str] = []
+    if options.only != "drift":
+        found["ingestion"] = measure_ingestion(options.rows)
+        broken += broken_limits(found["ingestion"])
+    if options.only != "ingestion":
+        from benchmarks import drift_cost
+
+        found["drift"] = drift_cost.measure(options.rounds)
+        broken += drift_cost.broken_limits(found["drift"])
+    print(json.dumps(found | {"broken": broken}, indent=None if options.json else 2))
     return 1 if broken else 0
 
 

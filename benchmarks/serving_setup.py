@@ -6,6 +6,8 @@ the rows are those of its file of new customers that hold no gap.
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ RIVAL = "rival.joblib"
 
 def set_up(folder: Path) -> list[dict[str, Any]]:
     """Makes a state root for each model under `folder`, with two bundles that differ; returns rows to send."""
-    generate(["--output", str(folder / "data")])
+    with redirect_stdout(sys.stderr):  # stdout is for the benchmark's own result
+        generate(["--output", str(folder / "data")])
     settings = Settings()
     prepared = prepare(read_table(settings.data, str(folder / "data" / TRAINING)), settings)
     for name, estimator in ESTIMATORS.items():

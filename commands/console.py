@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from monitoring.drift_report import DriftReport
     from monitoring.incidents import Incident
     from monitoring.job_records import JobRecord
+    from monitoring.log_lag import LogLag
     from monitoring.promotion_history import Promotion
+    from monitoring.report_data import Report
     from monitoring.run_records import RunRecord
     from pipeline.orchestrator import RunOutcome
     from pipeline.retraining import RetrainingOutcome
@@ -61,9 +63,12 @@ def print_run(outcome: RunOutcome) -> None:
 
 def print_retraining(outcome: RetrainingOutcome) -> None:
     if outcome.run is None:
-        say("nothing new: no file has arrived that was not used before")
+        say(outcome.why)
         return
     print_run(outcome.run)
+    say(f"retrained ({outcome.trigger}): {outcome.why}")
+    if outcome.labelled_rows:
+        say(f"{outcome.labelled_rows:,} outcomes that came back joined the table")
     if outcome.files:
         say(f"used {', '.join(outcome.files)} ({outcome.policy}); archived in data/processed/")
 
@@ -74,11 +79,20 @@ def print_drift(report: DriftReport) -> None:
     click.echo(drift_text(report))
 
 
+def print_report(report: Report) -> None:
+    from monitoring.performance_text import performance_text
+    from pipeline.reporting import latest_drift_text
+
+    click.echo(f"{performance_text(report)}\n{latest_drift_text(report)}")
+
+
 def print_cycle(outcome: CycleOutcome) -> None:
     if outcome.drift is None:
         say(outcome.note)
     else:
         print_drift(outcome.drift)
+    for remark in outcome.remarks:
+        say(f"{remark[:1].upper()}{remark[1:]}.")
     _print_incidents(outcome.incidents)
 
 
@@ -174,6 +188,7 @@ def print_status(status: Status) -> None:
     rows += [(f"job {job.name}", _job_line(job)) for job in status.jobs]
     last = moment(status.last_prediction_at) if status.last_prediction_at else "none logged"
     rows.append(("last prediction", last))
+    rows.append(("logs", _log_line(status.log)))
     if status.store_problem:
         rows.append(("store", status.store_problem))
     show_table(rows)
@@ -219,6 +234,14 @@ def _run_line(run: RunRecord) -> str:
     error = f": {run.error}" if run.error else ""
     version = f", version {run.model_version}" if run.model_version else ""
     return f"{run.status}, {moment(run.started_at)}{version}{error}"
+
+
+def _log_line(lag: LogLag) -> str:
+    read = f"last read {moment(lag.last_read_at)}" if lag.last_read_at else "never read"
+    if not lag.unread_files:
+        return f"all in the store, {read}" if lag.last_read_at else "none"
+    waiting = f"{lag.unread_bytes:,} bytes in {lag.unread_files} files wait to be read"
+    return f"{waiting}, the oldest since {moment(lag.oldest_unread_at)}; {read}"
 
 
 def _job_line(job: JobRecord) -> str:

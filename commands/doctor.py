@@ -11,9 +11,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from config.home import PROJECT_ROOT, is_absent_sqlite, state_home, under_home
@@ -31,6 +34,8 @@ from pipeline.health import server_address
 
 LOW_DISK_BYTES = 1_000_000_000
 SERVER_SECONDS = 2.0
+#: The scheduler reads every few seconds; what waits for longer waits for somebody.
+LAGGING_SECONDS = 600.0
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -45,7 +50,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def diagnose() -> list[Finding]:
-    """All findings, in the order in which things depend on each other. Changes nothing but makes an absent store."""
+    """All findings, in the order in which things depend on each other. Makes an absent state root and store."""
     findings = [_python(), *_packages(), _home()]
     try:
         settings = load_settings()
@@ -60,6 +65,8 @@ def diagnose() -> list[Finding]:
         _registry,
         _serving,
         _server,
+        _logs,
+        _withheld,
         _scheduler,
     ]
     for check in checks:
@@ -108,6 +115,8 @@ def _packages() -> Iterator[Finding]:
 
 def _home() -> Finding:
     home = state_home()
+    with suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
     if home.is_dir() and os.access(home, os.W_OK):
         return _ok("state root", f"{home} can be written")
     return Finding(
@@ -231,8 +240,57 @@ def _server(settings: Settings) -> Iterator[Finding]:
             message=f"{url} is in use by something else" if occupied else f"no server at {url}",
             next="set MLOPS_DEPLOYMENT__MODEL_SERVE_PORT to a free port" if occupied else "python main.py serve",
         )
-    if not logs_directory().exists():
-        yield _ok("logs", f"{logs_directory()} is made by the first prediction")
+
+
+def _logs(settings: Settings) -> Iterator[Finding]:
+    from monitoring.log_lag import log_lag
+    from monitoring.log_source import source_path
+    from monitoring.store import Store, StoreError
+
+    folder = logs_directory()
+    if not folder.exists():
+        yield _ok("logs", f"{folder} is made by the first prediction")
+        return
+    try:
+        with Store(settings.store_address) as store:
+            lag = log_lag(store, folder, source_path(), datetime.now(UTC))
+    except StoreError as error:
+        yield Finding(subject="logs", level="warn", message=f"they are not read: {error}", next="mend the store")
+        return
+    if lag.oldest_unread_seconds is None or lag.oldest_unread_seconds < LAGGING_SECONDS:
+        yield _ok("logs", "read into the store" if lag.last_read_at else f"nothing to read in {folder}")
+        return
+    yield Finding(
+        subject="logs",
+        level="warn",
+        message=f"{lag.unread_bytes:,} bytes wait to be read, the oldest for {lag.oldest_unread_seconds / 60:,.0f} min",
+        next="keep python main.py running (or python main.py sync --watch where only a server is); "
+        "python main.py monitor reads them now",
+    )
+
+
+def _withheld(settings: Settings) -> Iterator[Finding]:
+    """Features that the field policy keeps from monitoring."""
+    from models.bundle import SCHEMA, BundleError, read_manifest, read_verified
+    from models.schema import Schema
+
+    version = _planned_version()
+    hidden = {name for name, action in settings.logging.fields.items() if action != "keep"}
+    if not hidden or version is None:
+        return
+    place = registry_directory() / version
+    try:
+        schema = msgspec.json.decode(read_verified(place, read_manifest(place)[0], SCHEMA), type=Schema)
+    except (BundleError, msgspec.MsgspecError):  # told above
+        return
+    if features := sorted(hidden.intersection(schema.feature_names)):
+        yield Finding(
+            subject="log fields",
+            level="warn",
+            message=f"hashed or dropped in the log, so no part of drift or of retraining from feedback: "
+            f"{', '.join(features)}",
+            next="set them to keep under logging.fields, unless this is meant",
+        )
 
 
 def _occupied(settings: Settings) -> bool:

@@ -19,6 +19,7 @@ from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
+from pipeline.log_jobs import reading_logs
 from pipeline.model_comparison import fit_between
 from pipeline.shutdown import Interrupted
 
@@ -83,7 +84,9 @@ def rollback_version(why: str) -> Promotion:
     """Puts the version that served before back in service; raises `DeploymentError` when there is none."""
     with _alone("main.py models rollback") as deployment:
         champion = deployment.registry.champion()
-        target = deployment.history.rollback_target(champion) if champion else None
+        if champion is None:
+            raise DeploymentError("nothing is in service yet; next: python main.py run")
+        target = deployment.history.rollback_target(champion)
         if target is None:
             raise DeploymentError("nothing served before the version in service; `models list` shows what there is")
         return deployment.promote(
@@ -116,10 +119,11 @@ def sync_now() -> SyncOutcome:
 
 
 def watch_registry() -> None:
-    """Follows the registry until a signal; what stands in the way is told once and waited for."""
+    """Follows the registry until a signal, and reads this host's logs into the store; what stands in the way is told
+    once and waited for, and a store that is away holds up only the reading."""
     settings, told = load_settings(), ""
     deployment = _follower(settings)
-    with suppress(Interrupted):
+    with suppress(Interrupted), reading_logs(settings):
         while True:
             try:
                 deployment.sync()

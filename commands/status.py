@@ -5,6 +5,7 @@ It answers in under a second and while MLflow is down, so it never asks MLflow.
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,6 +18,8 @@ from models.bundle import BundleError, read_manifest
 from models.serving_plan import PlanError, read_plan
 from monitoring.incidents import Incident, Incidents
 from monitoring.job_records import JobRecord, JobRecords
+from monitoring.log_lag import LogLag, log_lag
+from monitoring.log_source import source_path
 from monitoring.run_records import RunRecord, RunRecords
 from monitoring.store import Store, StoreError
 
@@ -43,22 +46,27 @@ class Status(Struct, frozen=True, kw_only=True):
     jobs: list[JobRecord]
     incidents: list[Incident]
     last_prediction_at: datetime | None
+    #: What of this host's logs is not in the store yet; all of it when the store cannot be read.
+    log: LogLag
     store_problem: str | None
 
 
 def current_status() -> Status:
-    settings = load_settings()
-    recorded = _recorded(settings.store_address)
+    settings, now = load_settings(), datetime.now(UTC)
+    recorded = _recorded(settings.store_address, now)
+    if _ended_without_a_word(recorded.last_run):  # or has it ended well between two looks?
+        recorded = _recorded(settings.store_address, now)
     return Status(
-        timestamp=datetime.now(UTC),
+        timestamp=now,
         home=str(state_home()),
         in_service=_in_service(),
         scheduler=lock_holder("scheduler"),
         pipeline=lock_holder("pipeline"),
-        last_run=recorded.last_run,
+        last_run=_as_it_is(recorded.last_run),
         jobs=recorded.jobs,
         incidents=recorded.incidents,
         last_prediction_at=_last_prediction(),
+        log=recorded.log or log_lag(None, logs_directory(), source_path(), now),
         store_problem=recorded.problem,
     )
 
@@ -69,10 +77,11 @@ class _Recorded(Struct, frozen=True, kw_only=True):
     last_run: RunRecord | None = None
     jobs: list[JobRecord] = []
     incidents: list[Incident] = []
+    log: LogLag | None = None
     problem: str | None = None
 
 
-def _recorded(address: str) -> _Recorded:
+def _recorded(address: str, now: datetime) -> _Recorded:
     if is_absent_sqlite(address):
         return _Recorded()
     try:
@@ -81,9 +90,23 @@ def _recorded(address: str) -> _Recorded:
                 last_run=next(iter(RunRecords(store).latest(1)), None),
                 jobs=JobRecords(store).all(),
                 incidents=Incidents(store).unresolved(),
+                log=log_lag(store, logs_directory(), source_path(), now),
             )
     except StoreError as error:
         return _Recorded(problem=str(error))
+
+
+def _ended_without_a_word(run: RunRecord | None) -> bool:
+    """Whether a run of this host is recorded as running and nobody is at work: the next run says so in the store."""
+    running = run is not None and run.status == "running" and run.host == socket.gethostname()
+    return running and lock_holder("pipeline") is None
+
+
+def _as_it_is(run: RunRecord | None) -> RunRecord | None:
+    if run is None or not _ended_without_a_word(run):
+        return run
+    error = "its process ended without a word; the next run repairs what it left"
+    return msgspec.structs.replace(run, status="interrupted", error=error)
 
 
 def _in_service() -> InService | None:

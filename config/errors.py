@@ -29,3 +29,9 @@ class ProductError(Exception):
     """Expected: the command line prints its message and ends with its code."""
 
     exit_code: ClassVar[int] = 1
+
+
+def mend(reason: str, usual: str) -> str:
+    """What to do about `reason`: `usual`, unless it is a full disk, of which databases speak in their own words."""
+    full = "disk is full" in reason or "No space left" in reason
+    return "free some space on that disk" if full else usual

@@ -29,6 +29,8 @@ Hours = Annotated[float, Meta(gt=0.0, le=8760.0)]
 Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(min_length=1, max_length=250)]
+#: A path or a URL, as long as a file system takes it.
+Address = Annotated[str, Meta(min_length=1, max_length=4096)]
 Metric = Literal[
     "accuracy",
     "balanced_accuracy",
@@ -51,13 +53,13 @@ class ConfigurationError(ProductError):
 
 
 class DataSettings(Section, frozen=True):
-    source: Name = "data/raw/training.csv"
+    source: Address = "data/raw/training.csv"
     query: str | None = None
     format: Literal["auto", "csv", "json", "jsonl", "parquet", "excel"] = "auto"
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
     encoding: str | None = None
     sheet: str | None = None
-    incoming: Name = "data/incoming"
+    incoming: Address = "data/incoming"
 
 
 class DataSplitSettings(Section, frozen=True):
@@ -124,6 +126,16 @@ class RetrainingSettings(Section, frozen=True):
             description="daily or a day of the week, and HH:MM",
         ),
     ] = "sunday 02:00"
+    triggers: tuple[Literal["schedule", "new_data", "drift", "degradation"], ...] = (
+        "schedule",
+        "drift",
+        "degradation",
+    )
+    use_feedback: bool = True
+    feedback_rows: Count = 100_000
+    minimum_labelled_rows: Annotated[int, Meta(ge=0)] = 500
+    cool_down_hours: Annotated[float, Meta(ge=0.0, le=8760.0)] = 24.0
+    minimum_expected_gain: Share = 0.005
 
 
 class AlertThresholds(Section, frozen=True):
@@ -168,13 +180,13 @@ class LabelSettings(Section, frozen=True):
 
 
 class StoreSettings(Section, frozen=True):
-    url: Name = "sqlite:///mlops.db"
+    url: Address = "sqlite:///mlops.db"
 
 
 class Settings(Section, frozen=True):
     experiment_name: Name = "tabular_production"
     registered_model_name: Name = "production_model"
-    mlflow_uri: Name = "sqlite:///mlflow.db"
+    mlflow_uri: Address = "sqlite:///mlflow.db"
     target_column: Name = "target"
     data: DataSettings = field(default_factory=DataSettings)
     data_split: DataSplitSettings = field(default_factory=DataSplitSettings)
@@ -319,7 +331,14 @@ def _path_first(message: str) -> str:
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
     if unknown:
         return f"{path}.{unknown[1]}: unknown key; docs/configuration.md lists every setting"
-    return f"{path}: {text[:1].lower()}{text[1:]}"
+    return f"{path}: {text[:1].lower()}{text[1:]}{_choices(path) if text.startswith('Invalid enum') else ''}"
+
+
+def _choices(path: str) -> str:
+    from config.documentation import settings
+
+    name = re.sub(r"\[.*?\]", "", path.removeprefix("$."))
+    return next((f"; expected {setting.range}" for setting in settings() if setting.path == name), "")
 
 
 def logs_directory() -> Path:

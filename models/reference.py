@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from config.errors import ProductError
 from models.binning import Binner, Bins, Numbers, learn_bins
 from models.encoding import RawColumn
+from models.error_model import ErrorModelProfile
 from models.schema import ClassLabel, Feature, Kind, Level, Schema
 
 REFERENCE_FORMAT = 1
@@ -103,14 +104,27 @@ class ScoreProfile(Struct, frozen=True, kw_only=True):
     calibration: tuple[CalibrationBin, ...] = ()
 
 
+class WarnedRows(Struct, frozen=True, kw_only=True):
+    """Held-out rows, and how many of them a server would warn of, by the warning's code (a row may have several)."""
+
+    rows: int
+    codes: dict[str, int]
+
+
 class Reference(Struct, frozen=True, kw_only=True):
     rows: int
     features: tuple[FeatureProfile, ...]
     scores: ScoreProfile | None = None
     #: Metrics of the test part: what performance is later compared with.
     metrics: dict[str, float | None] = {}
+    #: What the `estimator.onnx` beside it was fitted on; None when there is none.
+    error_model: ErrorModelProfile | None = None
     #: Lags were taken to a moment given for each row (else to the latest of the row's own dates).
     lag_to_moment: bool = False
+    #: How much each feature matters to the model, in shares of all, by name; empty in bundles of older releases.
+    importance: dict[str, float] = {}
+    #: None in bundles of older releases.
+    warned: WarnedRows | None = None
     format_version: int = REFERENCE_FORMAT
 
 

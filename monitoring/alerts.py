@@ -23,7 +23,9 @@ from monitoring.plain_json import encode_pretty
 from monitoring.store import Store
 
 #: What is said of one model version, and is of no interest once another one serves.
-MODEL_KINDS: tuple[IncidentKind, ...] = ("data_drift", "prediction_drift", "performance_drift", "concept_drift")
+MODEL_KINDS: tuple[IncidentKind, ...] = (
+    "data_drift", "prediction_drift", "performance_drift", "concept_drift", "data_quality"
+)  # fmt: skip
 
 
 class Settled(Struct, frozen=True, kw_only=True):

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
-from msgspec import UNSET, UnsetType, structs
+from msgspec import UNSET, structs
 
-from models.binning import Counts
 from models.reference import Reference
 from monitoring.drift_report import (
     DriftReport,
     DriftScore,
     DriftThresholds,
     PredictionDrift,
-    ShareChange,
+    Severity,
     Status,
     severity_of,
 )
-from monitoring.drift_statistics import Comparison, Segments, benjamini_hochberg, compare, two_proportions
+from monitoring.drift_statistics import Comparison, Segments, benjamini_hochberg, compare
+from monitoring.drift_tests import NOT_TESTED, DriftTest, by_owner, missing_shares, unseen_shares
 from monitoring.drift_words import describe_part, describe_share
 from monitoring.window_profile import Layout, Part, WindowProfile
 
@@ -35,25 +35,6 @@ _DAY = 86_400.0
 #: Shorter spans of dates hold hours or weekdays unevenly, whatever happens.
 _LEAST_SPAN = {"hour": 2.0 * _DAY, "weekday": 14.0 * _DAY}
 _TEST_NAMES = {"values": "distribution", "levels": "distribution", "score": "distribution", "class": "distribution"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    """One entry of the adjustment. `part` is the distribution's position in the layout; -1 for a share."""
-
-    owner: str
-    name: str
-    part: int
-    statistic: float
-    p_value: float
-    effect: float
-    adjusted: float = 1.0
-    drifted: bool = False
-    share: ShareChange | None = None
-
-    @property
-    def is_share(self) -> bool:
-        return self.part < 0
 
 
 class DriftDetector:
@@ -65,18 +46,22 @@ class DriftDetector:
         self.thresholds = thresholds or DriftThresholds()
         self._segments = Segments(self.layout)
 
-    def detect(self, window: WindowProfile, now: datetime) -> DriftReport:
-        """The verdict on a window. Raises ValueError when it was counted in the bins of another reference."""
+    def detect(self, window: WindowProfile, now: datetime, withheld: Collection[str] = frozenset()) -> DriftReport:
+        """The verdict on a window. Raises ValueError when it was counted in the bins of another reference.
+
+        Args:
+            withheld: features whose values the window does not have (hashed or dropped in the log): they take no part.
+        """
         if window.identity != self.layout.identity:
             raise ValueError("the window was counted in the bins of another reference")
         comparison = compare(self._segments, window.counts, self.thresholds.least_rows)
-        scores = self._feature_scores(window, comparison)
+        scores = self._feature_scores(window, comparison, withheld)
         drifted = _drifted(scores)
         return DriftReport(
             timestamp=now.isoformat(),
             overall_drift=bool(drifted),
             drift_score=_mean_effect(scores),
-            severity=scores[drifted[0]].severity if drifted else "none",
+            severity=_severity(scores, drifted),
             drifted_features=drifted,
             feature_scores=scores,
             status=self._status(window.rows),
@@ -84,26 +69,33 @@ class DriftDetector:
             rows=window.rows,
             reference_rows=self.reference.rows,
             thresholds=self.thresholds,
+            withheld=sorted(withheld),
             prediction_drift=self._prediction_drift(window, comparison, now),
         )
 
-    def _feature_scores(self, window: WindowProfile, comparison: Comparison) -> dict[str, DriftScore]:
-        missing, unseen = self._missing(window), self._unseen(window)
-        tests: list[_Test] = []
+    def _feature_scores(
+        self, window: WindowProfile, comparison: Comparison, withheld: Collection[str]
+    ) -> dict[str, DriftScore]:
+        missing, unseen = missing_shares(self.layout, window), unseen_shares(self.layout, window)
+        tests: list[DriftTest] = []
         if window.rows >= self.thresholds.least_rows:
             tested = [
-                i for i, part in enumerate(self.layout.parts) if part.feature >= 0 and self._is_tested(part, window)
+                i
+                for i, part in enumerate(self.layout.parts)
+                if part.feature >= 0 and self._is_tested(part, window, withheld)
             ]
             tests = [*self._distribution_tests(tested, comparison), *missing.tests(), *unseen.tests()]
-        judged = _by_owner(self._judge(tests))
+        judged = by_owner(self._judge([test for test in tests if test.owner not in withheld]))
         return {
             owner: structs.replace(
                 self._score(owner, first, judged.get(owner, []), comparison, window),
                 missing=missing.change(owner, judged),
                 unseen=unseen.change(owner, judged),
                 infinite=int(window.infinite[self.layout.parts[first].feature]),
+                importance=self.reference.importance.get(owner, UNSET),
             )
             for first, owner in self._owners(features=True)
+            if owner not in withheld
         }
 
     def _prediction_drift(self, window: WindowProfile, comparison: Comparison, now: datetime) -> PredictionDrift | None:
@@ -111,7 +103,7 @@ class DriftDetector:
             return None
         tested = [i for i, part in enumerate(self.layout.parts) if part.feature < 0]
         enough = window.scored_rows >= self.thresholds.least_rows
-        judged = _by_owner(self._judge(self._distribution_tests(tested if enough else [], comparison)))
+        judged = by_owner(self._judge(self._distribution_tests(tested if enough else [], comparison)))
         scores = {
             owner: self._score(owner, first, judged.get(owner, []), comparison, window)
             for first, owner in self._owners(features=False)
@@ -121,7 +113,7 @@ class DriftDetector:
             timestamp=now.isoformat(),
             overall_drift=bool(drifted),
             drift_score=_mean_effect(scores),
-            severity=scores[drifted[0]].severity if drifted else "none",
+            severity=_severity(scores, drifted),
             drifted_scores=drifted,
             scores=scores,
             status=self._status(window.scored_rows),
@@ -138,8 +130,11 @@ class DriftDetector:
                 seen.add(part.owner)
                 yield index, part.owner
 
-    def _is_tested(self, part: Part, window: WindowProfile) -> bool:
-        """Hours and weekdays only of dates that span enough of them, or that are all one moment."""
+    def _is_tested(self, part: Part, window: WindowProfile, withheld: Collection[str]) -> bool:
+        """Hours and weekdays only of dates that span enough of them, or that are all one moment; lags to a row's latest
+        date only where every date is known."""
+        if part.name == "lag" and not self.reference.lag_to_moment:
+            return not any(feature.dates and feature.name in withheld for feature in self.reference.features)
         least = _LEAST_SPAN.get(part.name)
         dates = self.reference.features[part.feature].dates
         if least is None or dates is None:
@@ -147,10 +142,10 @@ class DriftDetector:
         span = float(window.latest[part.feature] - window.earliest[part.feature])
         return dates.latest - dates.earliest >= least and (span >= least or span == 0.0)
 
-    def _distribution_tests(self, tested: Sequence[int], comparison: Comparison) -> list[_Test]:
+    def _distribution_tests(self, tested: Sequence[int], comparison: Comparison) -> list[DriftTest]:
         statistic = np.where(self._segments.ordered, comparison.ks, comparison.chi_squared)
         return [
-            _Test(
+            DriftTest(
                 owner=self.layout.parts[index].owner,
                 name=_TEST_NAMES.get(self.layout.parts[index].name, self.layout.parts[index].name),
                 part=index,
@@ -162,21 +157,7 @@ class DriftDetector:
             if comparison.compared[index]
         ]
 
-    def _missing(self, window: WindowProfile) -> _Shares:
-        names = [feature.name for feature in self.reference.features]
-        rows, rows_now = np.full(len(names), self.reference.rows), np.full(len(names), window.rows)
-        return _Shares("missing", names, self.layout.missing, rows, window.missing + window.infinite, rows_now)
-
-    def _unseen(self, window: WindowProfile) -> _Shares:
-        parts = [part for part in self.layout.parts if part.levels is not None]
-        rare = [part.levels.rare_rows for part in parts if part.levels is not None]
-        unseen = [window.counts[part.stop - 1] for part in parts]
-        known = [sum(part.counts) for part in parts]
-        rows_now = [window.counts[part.start : part.stop].sum() for part in parts]
-        counts = [np.array(column, dtype=np.int64) for column in (rare, known, unseen, rows_now)]
-        return _Shares("unseen", [part.owner for part in parts], *counts)
-
-    def _judge(self, tests: Sequence[_Test]) -> list[_Test]:
+    def _judge(self, tests: Sequence[DriftTest]) -> list[DriftTest]:
         """Adjusts the p-values of one family of tests and says which fired."""
         adjusted = benjamini_hochberg(np.array([test.p_value for test in tests])).tolist()
         return [
@@ -184,21 +165,21 @@ class DriftDetector:
             for test, value in zip(tests, adjusted, strict=True)
         ]
 
-    def _floor(self, test: _Test) -> float:
+    def _floor(self, test: DriftTest) -> float:
         return self.thresholds.share_effect if test.is_share else self.thresholds.effect
 
-    def _effect(self, test: _Test) -> float:
+    def _effect(self, test: DriftTest) -> float:
         """The effect on the one scale of the report: Cohen's h is scaled so that its floor meets the other."""
         scale = self.thresholds.effect / self.thresholds.share_effect if test.is_share else 1.0
         return min(1.0, test.effect * scale)
 
     def _score(
-        self, owner: str, first: int, tests: Sequence[_Test], comparison: Comparison, window: WindowProfile
+        self, owner: str, first: int, tests: Sequence[DriftTest], comparison: Comparison, window: WindowProfile
     ) -> DriftScore:
         """The verdict on one owner: that of the test which fired with the largest effect, else of its distribution."""
         part = self.layout.parts[first]
         fired = [test for test in tests if test.drifted]
-        leading = max(fired or tests[:1], key=self._effect, default=_NOT_TESTED)
+        leading = max(fired or tests[:1], key=self._effect, default=NOT_TESTED)
         effect = self._effect(leading)
         shown = leading.part if leading.part >= 0 else first
         numeric = part.name in ("values", "score")
@@ -231,7 +212,7 @@ class DriftDetector:
         total = max(-sys.float_info.max, min(sys.float_info.max, float(window.sums[index])))
         return before, total / rows if rows else 0.0
 
-    def _words(self, test: _Test, window: WindowProfile) -> str:
+    def _words(self, test: DriftTest, window: WindowProfile) -> str:
         if test.share is not None:
             return describe_share(test.owner, test.name, test.share)
         part = self.layout.parts[test.part]
@@ -255,45 +236,6 @@ class DriftDetector:
         )
 
 
-class _Shares:
-    """Shares of rows (missing, or of unseen levels) by feature: counts of the reference, then of the window."""
-
-    def __init__(self, what: str, owners: list[str], count: Counts, rows: Counts, count_now: Counts, rows_now: Counts):
-        self.what = what
-        self.positions = {owner: index for index, owner in enumerate(owners)}
-        self.before = (count / np.maximum(rows, 1)).tolist()
-        self.after = (count_now / np.maximum(rows_now, 1)).tolist()
-        z, p, h = two_proportions(count, rows, count_now, rows_now)
-        self.z, self.p, self.h = z.tolist(), p.tolist(), h.tolist()
-
-    def tests(self) -> Iterator[_Test]:
-        """Tests of the shares that differ; of unseen levels only of more than expected: training rows show fewer."""
-        for owner, i in self.positions.items():
-            if self.z[i] > 0.0 or (self.z[i] < 0.0 and self.what == "missing"):
-                share = ShareChange(reference=self.before[i], window=self.after[i])
-                yield _Test(owner, self.what, -1, self.z[i], self.p[i], abs(self.h[i]), share=share)
-
-    def change(self, owner: str, judged: Mapping[str, Sequence[_Test]]) -> ShareChange | UnsetType:
-        """How the share of `owner` changed, with the verdict where it was tested; UNSET where it has none."""
-        index = self.positions.get(owner)
-        if index is None:
-            return UNSET
-        for test in judged.get(owner, ()):
-            if test.name == self.what:
-                return ShareChange(
-                    reference=self.before[index],
-                    window=self.after[index],
-                    p_value=test.p_value,
-                    adjusted_p_value=test.adjusted,
-                    cohens_h=test.effect,
-                    drift_detected=test.drifted,
-                )
-        return ShareChange(reference=self.before[index], window=self.after[index])
-
-
-_NOT_TESTED = _Test(owner="", name="none", part=-1, statistic=0.0, p_value=1.0, effect=0.0)
-
-
 def detect(
     reference: Reference, window: WindowProfile, now: datetime, thresholds: DriftThresholds | None = None
 ) -> DriftReport:
@@ -301,17 +243,15 @@ def detect(
     return DriftDetector(reference, thresholds).detect(window, now)
 
 
-def _by_owner(tests: Iterable[_Test]) -> dict[str, list[_Test]]:
-    owners: dict[str, list[_Test]] = {}
-    for test in tests:
-        owners.setdefault(test.owner, []).append(test)
-    return owners
-
-
 def _drifted(scores: Mapping[str, DriftScore]) -> list[str]:
-    return sorted(
-        (name for name, score in scores.items() if score.drift_detected), key=lambda name: -scores[name].effect
-    )
+    """What has drifted, what matters most first."""
+    found = [name for name, score in scores.items() if score.drift_detected]
+    return sorted(found, key=lambda name: scores[name].weight, reverse=True)
+
+
+def _severity(scores: Mapping[str, DriftScore], drifted: Sequence[str]) -> Severity:
+    """That of the largest effect, whatever it means to the model: importance ranks, and excuses nothing."""
+    return severity_of(max(scores[name].effect for name in drifted)) if drifted else "none"
 
 
 def _mean_effect(scores: Mapping[str, DriftScore]) -> float:

@@ -70,6 +70,13 @@ class DriftScore(Struct, frozen=True, kw_only=True):
     unseen: ShareChange | UnsetType = UNSET
     #: Infinite values in the window; they count as missing, as they do for the model.
     infinite: int = 0
+    #: The feature's share (0..1) of what the model reads; UNSET where that is not known, and of scores.
+    importance: float | UnsetType = UNSET
+
+    @property
+    def weight(self) -> tuple[float, float]:
+        """What ranks drift, higher is worse: effect times importance, or the effect where importances are not known."""
+        return self.effect * (1.0 if self.importance is UNSET else self.importance), self.effect
 
 
 class PredictionDrift(Struct, frozen=True, kw_only=True):
@@ -95,7 +102,7 @@ class DriftReport(Struct, frozen=True, kw_only=True):
     #: Mean effect over the features, 0..1.
     drift_score: float
     severity: Severity
-    #: Largest effect first.
+    #: What matters most first: by effect times importance.
     drifted_features: list[str]
     feature_scores: dict[str, DriftScore]
     status: Status
@@ -104,6 +111,8 @@ class DriftReport(Struct, frozen=True, kw_only=True):
     rows: int
     reference_rows: int
     thresholds: DriftThresholds
+    #: Features whose values the window does not have, which take no part: the log hashes or drops them.
+    withheld: list[str] = []
     #: None when the window has no answers of the model, or the reference none to compare them with.
     prediction_drift: PredictionDrift | None = None
 

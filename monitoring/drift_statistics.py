@@ -16,8 +16,9 @@ from models.binning import Counts, Numbers
 from monitoring.window_profile import Layout
 
 Flags = NDArray[np.bool_]
-#: Reference bins are merged into this many groups of about equal mass for the chi-squared test.
-GROUPS = 8
+#: Reference bins are merged into this many groups of about equal mass for the chi-squared test, and into this many for
+#: the total variation: 64 bins of 1,000 rows hold so much noise that taking it off doubles what is left of an outlier.
+GROUPS, VARIATION_GROUPS = 8, 32
 #: Cells with a smaller expected count than this, in either sample, are pooled.
 LEAST_EXPECTED = 5.0
 
@@ -33,7 +34,7 @@ class Comparison:
     ks: Numbers
     chi_squared: Numbers
     p_value: Numbers
-    #: The larger of KS and the total variation less its noise, 0..1.
+    #: The largest of KS, the total variation less its noise, and the share outside the reference's range; 0..1.
     effect: Numbers
     psi: Numbers
     #: In units of the value, values clipped to the reference's range; 0 for segments without order.
@@ -52,23 +53,37 @@ class Segments:
         self.reference = layout.counts
         self.reference_rows = _add(self.reference, self.starts)
         self.always_pooled = np.zeros(layout.cells, dtype=np.bool_)
+        #: Cells of numbers outside the reference's range, which the total variation leaves aside.
+        self.outside = np.zeros(layout.cells, dtype=np.bool_)
         widths = np.zeros(layout.cells)
         groups: list[Counts] = []
+        fine_groups: list[Counts] = []
         for part in parts:
             if part.levels is not None:
                 self.always_pooled[part.stop - 2 : part.stop] = True
             if part.numbers is not None:
                 with np.errstate(over="ignore"):  # the widest are cut to the largest double below
                     widths[part.start + 1 : part.stop - 1] = np.diff(np.array(part.numbers.bins.edges) / 2.0) * 2.0
-                groups.append(part.start + _group_starts(np.array(part.counts)))
+                counts = np.array(part.counts)
+                groups.append(part.start + _group_starts(counts, GROUPS))
+                fine_groups.append(part.start + _group_starts(counts, VARIATION_GROUPS))
+                self.outside[[part.start, part.stop - 1]] = counts[[0, -1]] == 0
             else:
                 groups.append(np.arange(part.start, part.stop))
+                fine_groups.append(groups[-1])
         self.widths = np.minimum(widths, np.finfo(np.float64).max)
-        self.group_starts = np.concatenate(groups) if groups else np.zeros(0, dtype=np.intp)
-        group_counts = np.array([len(group) for group in groups], dtype=np.intp)
-        self.group_segment = np.repeat(np.arange(len(parts)), group_counts)
-        self.first_groups = np.cumsum(group_counts) - group_counts
+        self.groups, self.fine_groups = _Groups(groups), _Groups(fine_groups)
         self.cell_segment = np.repeat(np.arange(len(parts)), self.lengths)
+
+
+class _Groups:
+    """Neighbouring cells taken together: where each group begins, its segment, and each segment's first group."""
+
+    def __init__(self, starts: list[Counts]) -> None:
+        lengths = np.array([len(group) for group in starts], dtype=np.intp)
+        self.starts = np.concatenate(starts) if starts else np.zeros(0, dtype=np.intp)
+        self.segment = np.repeat(np.arange(len(starts)), lengths)
+        self.firsts = np.cumsum(lengths) - lengths
 
 
 def compare(segments: Segments, window: Counts, least_rows: int) -> Comparison:
@@ -83,7 +98,7 @@ def compare(segments: Segments, window: Counts, least_rows: int) -> Comparison:
     rising = _cumulated(segments, share_window - share_reference)
     ks = np.where(segments.ordered, np.maximum.reduceat(np.abs(rising), segments.starts), 0.0)
     chi_squared, cells = _chi_squared(segments, window, N, n)
-    effect = np.maximum(ks, _total_variation(segments, window, N, n))
+    effect = np.maximum(ks, _variation_or_outside(segments, window, N, n))
     return Comparison(
         compared=compared,
         reference_rows=N,
@@ -142,11 +157,11 @@ def _add(values: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
     return np.add.reduceat(values, starts) if len(starts) else values[:0]
 
 
-def _group_starts(counts: Counts) -> NDArray[np.intp]:
-    """Where each of up to `GROUPS` groups of bins begins; a bin goes to the eighth where the middle of its mass is."""
+def _group_starts(counts: Counts, groups: int) -> NDArray[np.intp]:
+    """Where each of up to `groups` groups of bins begins; a bin goes to the one where the middle of its mass is."""
     total = max(1, int(counts.sum()))
     middle = (np.cumsum(counts) - counts / 2.0) / total
-    group = np.minimum((middle * GROUPS).astype(np.intp), GROUPS - 1)
+    group = np.minimum((middle * groups).astype(np.intp), groups - 1)
     return np.flatnonzero(np.diff(group, prepend=-1))
 
 
@@ -179,26 +194,26 @@ def _chi_squared(segments: Segments, window: Counts, N: Counts, n: Counts) -> tu
 
     With the margins N and n it is N n Σ (R/N − W/n)² / (R + W).
     """
-    R, W = _add(segments.reference, segments.group_starts), _add(window, segments.group_starts)
-    N_cell, n_cell = N[segments.group_segment], n[segments.group_segment]
-    always = np.logical_or.reduceat(segments.always_pooled, segments.group_starts)
+    R, W = _add(segments.reference, segments.groups.starts), _add(window, segments.groups.starts)
+    N_cell, n_cell = N[segments.groups.segment], n[segments.groups.segment]
+    always = np.logical_or.reduceat(segments.always_pooled, segments.groups.starts)
     pooled = _pooled_groups(segments, always, R, W, N_cell, n_cell)
     terms = np.where(pooled, 0.0, _chi_terms(R, W, N_cell, n_cell))
-    rest_R, rest_W = (_add(np.where(pooled, counts, 0), segments.first_groups) for counts in (R, W))
-    cells = _add((~pooled).astype(np.int64), segments.first_groups) + (rest_R + rest_W > 0)
-    return _add(terms, segments.first_groups) + _chi_terms(rest_R, rest_W, N, n), cells
+    rest_R, rest_W = (_add(np.where(pooled, counts, 0), segments.groups.firsts) for counts in (R, W))
+    cells = _add((~pooled).astype(np.int64), segments.groups.firsts) + (rest_R + rest_W > 0)
+    return _add(terms, segments.groups.firsts) + _chi_terms(rest_R, rest_W, N, n), cells
 
 
 def _pooled_groups(segments: Segments, always: Flags, R: Counts, W: Counts, N: Counts, n: Counts) -> Flags:
     """Small groups, and the smallest other one too where those that are pooled are still too few together."""
     pooled = _pooled_cells(always, R, W, N, n)
     expected = (R + W) * (np.minimum(N, n) / np.maximum(N + n, 1))
-    rest = _add(np.where(pooled, expected, 0.0), segments.first_groups)
-    smallest = np.minimum.reduceat(np.where(pooled, np.inf, expected), segments.first_groups)
+    rest = _add(np.where(pooled, expected, 0.0), segments.groups.firsts)
+    smallest = np.minimum.reduceat(np.where(pooled, np.inf, expected), segments.groups.firsts)
     too_few = (rest > 0.0) & (rest < LEAST_EXPECTED)
     return np.asarray(
         pooled
-        | (too_few & np.isfinite(smallest))[segments.group_segment] & (expected <= smallest[segments.group_segment])
+        | (too_few & np.isfinite(smallest))[segments.groups.segment] & (expected <= smallest[segments.groups.segment])
     )
 
 
@@ -207,16 +222,30 @@ def _chi_terms(R: Counts, W: Counts, N: Counts, n: Counts) -> Numbers:
     return np.asarray((R / N - W / n) ** 2 / np.maximum(R + W, 1) * N * n)
 
 
+def _variation_or_outside(segments: Segments, window: Counts, N: Counts, n: Counts) -> Numbers:
+    """The larger of TV* among the values within the reference's range, times their share, and of the share outside.
+
+    Neither exceeds the total variation of the whole. Apart, so that rows of garbage move the effect by no more than
+    their share: what TV* adds when its noise is taken off would make more of them.
+    """
+    inside = np.where(segments.outside, 0, window)
+    n_inside = _add(inside, segments.starts)
+    share = n_inside / np.maximum(n, 1)
+    return np.maximum(share * _total_variation(segments, inside, N, n_inside), np.where(n > 0, 1.0 - share, 0.0))
+
+
 def _total_variation(segments: Segments, window: Counts, N: Counts, n: Counts) -> Numbers:
     """TV* = √max(0, TV² − b²), b the total variation that samples of one distribution show on average."""
-    N_cell, n_cell = N[segments.cell_segment], n[segments.cell_segment]
-    pooled = _pooled_cells(segments.always_pooled, segments.reference, window, N_cell, n_cell)
-    pooled &= ~segments.ordered[segments.cell_segment]
-    rest_R, rest_W = (_add(np.where(pooled, c, 0), segments.starts) for c in (segments.reference, window))
-    each, noise = _variation_terms(segments.reference, window, N_cell, n_cell)
+    groups = segments.fine_groups
+    R, W = _add(segments.reference, groups.starts), _add(window, groups.starts)
+    N_cell, n_cell = N[groups.segment], n[groups.segment]
+    pooled = _pooled_cells(segments.always_pooled[groups.starts], R, W, N_cell, n_cell)
+    pooled &= ~segments.ordered[groups.segment]
+    rest_R, rest_W = (_add(np.where(pooled, counts, 0), groups.firsts) for counts in (R, W))
+    each, noise = _variation_terms(R, W, N_cell, n_cell)
     rest, rest_noise = _variation_terms(rest_R, rest_W, N, n)
-    variation = (_add(np.where(pooled, 0.0, each), segments.starts) + rest) / 2.0
-    expected = (_add(np.where(pooled, 0.0, noise), segments.starts) + rest_noise) / 2.0
+    variation = (_add(np.where(pooled, 0.0, each), groups.firsts) + rest) / 2.0
+    expected = (_add(np.where(pooled, 0.0, noise), groups.firsts) + rest_noise) / 2.0
     return np.sqrt(np.maximum(0.0, variation**2 - expected**2))
 
 
@@ -229,11 +258,11 @@ def _variation_terms(R: Counts, W: Counts, N: Counts, n: Counts) -> tuple[Number
 
 def _psi(segments: Segments, window: Counts, N: Counts, n: Counts) -> Numbers:
     """Population stability index over the merged groups, half a row added to each cell so that it stays finite."""
-    R, W = _add(segments.reference, segments.group_starts), _add(window, segments.group_starts)
-    cells = _add(np.ones(len(R)), segments.first_groups)
-    p = (R + 0.5) / (N + 0.5 * cells)[segments.group_segment]
-    q = (W + 0.5) / (n + 0.5 * cells)[segments.group_segment]
-    return _add((q - p) * np.log(q / p), segments.first_groups)
+    R, W = _add(segments.reference, segments.groups.starts), _add(window, segments.groups.starts)
+    cells = _add(np.ones(len(R)), segments.groups.firsts)
+    p = (R + 0.5) / (N + 0.5 * cells)[segments.groups.segment]
+    q = (W + 0.5) / (n + 0.5 * cells)[segments.groups.segment]
+    return _add((q - p) * np.log(q / p), segments.groups.firsts)
 
 
 def _wasserstein(segments: Segments, rising: Numbers) -> Numbers:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 _RANDOM_BITS = 74
 _STEP_BITS = 32
@@ -47,8 +47,8 @@ class IdSource:
                 return [_text(*first)]
             if count < _MANY or first[1] & _LOW_MASK > _LOW_MASK - (count << _STEP_BITS):
                 return [_text(*first), *(_text(*self._next()) for _ in range(count - 1))]
-            steps = [1 + step for step in struct.unpack(f"={count - 1}I", self._random_bytes(4 * (count - 1)))]
-            self._random += sum(steps)
+            steps = np.frombuffer(self._random_bytes(4 * (count - 1)), dtype=np.uint32).astype(np.uint64) + np.uint64(1)
+            self._random += int(steps.sum())
             return _texts(first, steps)
 
     def _forget(self) -> None:
@@ -84,9 +84,9 @@ def _text(moment: int, random: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _texts(first: tuple[int, int], steps: Sequence[int]) -> list[str]:
+def _texts(first: tuple[int, int], steps: NDArray[np.uint64]) -> list[str]:
     """The first identifier and one after each step; only the low bits differ."""
-    lows = np.cumsum(np.array([_VARIANT | first[1] & _LOW_MASK, *steps], dtype=np.uint64))
+    lows = np.cumsum(np.concatenate([np.array([_VARIANT | first[1] & _LOW_MASK], dtype=np.uint64), steps]))
     digits = np.frombuffer(lows.astype(">u8").tobytes().hex().encode(), dtype=np.uint8).reshape(-1, 16)
     letters = np.empty((len(lows), _LENGTH), dtype=np.uint8)
     letters[:] = np.frombuffer(_text(*first).encode(), dtype=np.uint8)

@@ -40,6 +40,10 @@ class IncidentError(ProductError):
     """There is no such incident, or it is over."""
 
 
+#: In a finding's evidence: how much accuracy the model has lost; absent or null where that is not known.
+LOSS = "loss"
+
+
 class Finding(Struct, frozen=True, kw_only=True):
     """What a check found wrong. Two findings with the same fingerprint are one incident."""
 

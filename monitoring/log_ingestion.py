@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from config.settings import Settings
 from monitoring.known_models import KnownModels
@@ -24,6 +24,7 @@ from monitoring.log_retention import delete_expired
 from monitoring.log_source import register_source, sole_reader, source_path, source_uuid
 from monitoring.log_tail import Limits
 from monitoring.prediction_index import prune
+from monitoring.server_hours import UsageReader
 from monitoring.store import Store
 
 _PRUNE_SECONDS = 600.0
@@ -45,8 +46,18 @@ class IngestionReport(Struct, frozen=True, kw_only=True):
     #: Bytes that are written and not read.
     lag_bytes: int = 0
     seconds: float = 0.0
+    #: False when a budget was used up before the end of what is written.
+    finished: bool = True
     #: Another process of this state root was reading; nothing was done.
     busy: bool = False
+
+    def followed_by(self, later: IngestionReport) -> IngestionReport:
+        """Both calls together, with what is left after the later one."""
+        sums = {name: getattr(self, name) + getattr(later, name) for name in _SUMS}
+        return structs.replace(later, **sums)
+
+
+_SUMS = ("rows", "labels", "joined", "fragments", "repeated", "replaced", "deleted", "seconds")
 
 
 class Ingestion:
@@ -70,6 +81,7 @@ class Ingestion:
         self._limits = limits
         self._source_file = source_file or source_path()
         self._models = KnownModels(registry_directory)
+        self._usage = UsageReader(store, logs_directory)
         self._reader: LogReader | None = None
         self._prune_due = 0.0
 
@@ -79,15 +91,17 @@ class Ingestion:
         source = source_uuid(self._source_file)
         with sole_reader(self._source_file) as alone:
             if not alone:
-                return IngestionReport(busy=True)
+                return IngestionReport(busy=True, finished=False)
             reader = self._opened(source)
             deadline = None if seconds is None else started + seconds
-            reader.run(deadline, rows)
+            finished = reader.run(deadline, rows)
+            self._usage.read(reader.source)
             self._forget_old(deadline)
             reader.counts["deleted"] += self._delete_read_logs(reader)
             counts = reader.take_counts()
             elapsed = time.monotonic() - started
-            return IngestionReport(**counts, lag_bytes=reader.lag(), seconds=elapsed)  # type: ignore[arg-type]
+            left = {"lag_bytes": reader.lag(), "finished": finished}
+            return IngestionReport(**counts, **left, seconds=elapsed)  # type: ignore[arg-type]
 
     def _opened(self, source: str) -> LogReader:
         number = register_source(self._store, source, self._clock())

@@ -6,12 +6,14 @@ PlaceTakenError         another process has read on from the same place; what wa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
+from monitoring.daily_files import Kind
 from monitoring.log_lines import Fragment
 from monitoring.store import Store, to_record
 from monitoring.tables import log_files, log_fragments
@@ -85,6 +87,21 @@ class LogPlaces:
         with self._store.writing() as connection:
             of_files = (log_files.c.source == self._source, log_files.c.name.in_(names))
             connection.execute(update(log_files).where(*of_files).values(deleted_at=now))
+
+
+def line_counts(store: Store, since: datetime, until: datetime) -> tuple[int, int]:
+    """Whole lines, and fragments, in the files of the days (UTC) of a period, of all hosts."""
+    days = (until.astimezone(UTC).date() - since.astimezone(UTC).date()).days + 1
+    names = [
+        f"{kind}_{since.astimezone(UTC) + timedelta(days=day):%Y%m%d}.jsonl"
+        for kind in get_args(Kind)
+        for day in range(days)
+    ]
+    f = log_files.c
+    with store.reading() as connection:
+        sums = select(func.sum(f.lines), func.sum(f.fragments)).where(f.name.in_(names))
+        lines, fragments = connection.execute(sums).one()
+    return int(lines or 0), int(fragments or 0)
 
 
 def move(connection: Connection, before: Place, after: Place) -> None:

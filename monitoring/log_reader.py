@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from monitoring.daily_files import Kind, LogFile, log_files
 from monitoring.hour_tallies import tally_lines
 from monitoring.known_models import KnownModels
 from monitoring.labelled_rows import Joiner
 from monitoring.log_lines import Batch, LoggedOutcome, LoggedPrediction, outcomes_of, predictions_of
 from monitoring.log_places import LogPlaces, Place, PlaceTakenError, move
-from monitoring.log_tail import Chunk, Kind, Limits, LogFile, is_same_file, log_files, mark_at, read_chunk
+from monitoring.log_tail import Chunk, Limits, is_same_file, mark_at, read_chunk
 from monitoring.prediction_index import (
     RepeatedLineError,
     add_outcomes,
@@ -72,24 +73,28 @@ class LogReader:
         counts, self.counts = self.counts, _no_counts()
         return counts
 
-    def run(self, deadline: float | None, rows: int | None) -> None:
-        """Predictions and feedback by turns, oldest files first, so that neither waits for the other's backlog."""
+    def run(self, deadline: float | None, rows: int | None) -> bool:
+        """Predictions and feedback by turns, oldest files first, so that neither waits for the other's backlog.
+
+        Returns whether it came to the end of the files.
+        """
         queues: dict[Kind, deque[LogFile]] = {"predictions": deque(), "feedback": deque()}
         for file in log_files(self._logs):
             queues[file.kind].append(file)
         while any(queues.values()):
             for queue in queues.values():
                 if _is_over(deadline) or (rows is not None and self.counts["rows"] + self.counts["labels"] >= rows):
-                    return
+                    return False
                 if queue and not self._take(queue[0]):
                     queue.popleft()
         for _ in range(_WAITING_STEPS):
             if _is_over(deadline):
-                return
+                break
             joined, over = self._joiner.join_waiting()
             self.counts["joined"] += joined
             if over:
-                return
+                break
+        return True
 
     def lag(self) -> int:
         return sum(max(0, size - offset) for _, size, offset in self._extents())
@@ -184,12 +189,12 @@ class LogReader:
         self, place: Place, moved: Place, batch: Batch[LoggedPrediction], repeated: list[tuple[bytes, int]]
     ) -> Place:
         moments = moments_of(batch.lines)
-        tallies = tally_lines(batch.lines, moments, self._models)
+        tallied = tally_lines(batch.lines, moments, self._models)
         moved = _counted(moved, len(batch.lines), len(batch.fragments), len(repeated))
         with self._store.writing() as connection:
             move(connection, place, moved)
-            add_predictions(connection, self.source, place.id, batch, moments)
-            add_tallies(connection, self.source, tallies, self._models)
+            add_predictions(connection, self.source, place.id, batch, moments, tallied.estimates)
+            add_tallies(connection, self.source, tallied.tallies, self._models)
             point_to(connection, self.source, place.id, repeated)
             self.places.set_aside(connection, place, batch.fragments, self._clock())
         self._count(rows=len(batch.lines), fragments=len(batch.fragments), repeated=len(repeated))

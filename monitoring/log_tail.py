@@ -8,32 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from datetime import UTC, date, datetime
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-Kind = Literal["predictions", "feedback"]
 MARK_BYTES = 16
 _HEAD_BYTES, _TAIL_BYTES = 512, 4096
-_NAME = re.compile(r"(predictions|feedback)_(\d{8})\.jsonl")
 _NEWLINE = 10
-
-
-class LogFile(Struct, frozen=True):
-    """One daily file."""
-
-    path: Path
-    kind: Kind
-    day: date
-
-    @property
-    def name(self) -> str:
-        return self.path.name
 
 
 class Limits(Struct, frozen=True):
@@ -67,21 +49,6 @@ class Chunk(Struct, frozen=True):
     def places(self) -> list[int]:
         """The byte at which each line starts in the file."""
         return (self.starts + self.start).tolist()  # type: ignore[no-any-return]
-
-
-def log_files(directory: Path) -> list[LogFile]:
-    """The daily files of a folder, oldest first; none when there is no folder."""
-    found = [_log_file(path) for path in directory.glob("*.jsonl")]
-    return sorted((file for file in found if file is not None), key=lambda file: (file.day, file.kind))
-
-
-def _log_file(path: Path) -> LogFile | None:
-    match = _NAME.fullmatch(path.name)
-    try:
-        day = datetime.strptime(match[2], "%Y%m%d").replace(tzinfo=UTC).date() if match else None
-    except ValueError:
-        return None
-    return LogFile(path, match[1], day) if match and day else None  # type: ignore[arg-type]
 
 
 def mark_at(descriptor: int, offset: int) -> bytes:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec import UNSET
+
 from monitoring.drift_report import DriftReport, DriftScore, PredictionDrift
 
-_HEADINGS = ("", "kind", "effect", "severity", "p (adjusted)", "test", "missing")
+_HEADINGS = ("", "kind", "effect", "importance", "severity", "p (adjusted)", "test", "missing")
 _WIDEST_NAME = 40
 
 
 def drift_text(report: DriftReport, model: str = "", source: str = "", most: int = 20) -> str:
-    """The drift report as text: verdict, what drifted in words, and a table ranked by effect.
+    """The drift report as text: verdict, what drifted in words, and a table ranked by effect and importance.
 
     Args:
         model: what the window was compared with, for the title ("production_model 3").
@@ -27,6 +29,8 @@ def drift_text(report: DriftReport, model: str = "", source: str = "", most: int
     lines += ["", _verdict(report)]
     if report.note:
         lines.append(report.note[:1].upper() + report.note[1:] + ".")
+    if report.withheld:
+        lines.append(f"Not compared, as the log hashes or drops them: {', '.join(report.withheld)}.")
     lines += _words(report.feature_scores, report.drifted_features)
     lines += ["", *_table(report.feature_scores, most)]
     if report.prediction_drift is not None:
@@ -54,24 +58,32 @@ def _predictions(drift: PredictionDrift, most: int) -> list[str]:
 
 
 def _table(scores: Mapping[str, DriftScore], most: int) -> list[str]:
-    ranked = sorted(scores.items(), key=lambda item: (not item[1].drift_detected, -item[1].effect, item[0]))
+    ranked = sorted(sorted(scores.items()), key=lambda item: (item[1].drift_detected, item[1].weight), reverse=True)
     shown = [item for place, item in enumerate(ranked) if place < most or item[1].drift_detected]
-    rows = [_HEADINGS, *(_row(name, score) for name, score in shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    rows = _without_empty_columns([_HEADINGS, *(_row(name, score) for name, score in shown)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     left_out = len(ranked) - len(shown)
     return [*lines, f"… and {left_out} more without drift"] if left_out else lines
 
 
+def _without_empty_columns(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Importances are not known of every model, and gaps are no matter of scores."""
+    kept = [place for place in range(len(rows[0])) if place == 0 or any(row[place] for row in rows[1:])]
+    return [tuple(row[place] for place in kept) for row in rows]
+
+
 def _row(name: str, score: DriftScore) -> tuple[str, ...]:
     short = name if len(name) <= _WIDEST_NAME else name[: _WIDEST_NAME - 1] + "…"
     missing = "" if not score.missing else f"{score.missing.reference:.1%} to {score.missing.window:.1%}"
+    importance = "" if score.importance is UNSET else f"{score.importance:.1%}"
     if not score.compared and not score.drift_detected:
-        return (short, score.kind, "", "", "", "too few values", missing)
+        return (short, score.kind, "", importance, "", "", "too few values", missing)
     return (
         short,
         score.kind,
         f"{score.effect:.3f}",
+        importance,
         score.severity if score.drift_detected else "-",
         f"{score.adjusted_p_value:.2g}",
         score.test,

@@ -21,6 +21,12 @@ from monitoring.column_types import PlainJson, UtcDateTime, ValidText, metadata
 
 __all__ = ["deliveries", "detections", "incident_events", "metadata", "monitors"]
 
+
+def _estimate_sums() -> list[Column[int]]:
+    names = ("estimated_rows", "estimate_millionths", "estimate_variance_millionths")
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in names]
+
+
 runs = Table(
     "runs",
     metadata,
@@ -187,12 +193,15 @@ window_profiles = Table(
     #: Features that the field policy hashes or drops: their cells of the profile mean nothing.
     Column("withheld", PlainJson, nullable=False),
     Column("warned_rows", BigInteger, nullable=False),
+    #: Rows by the code of a warning.
     Column("warnings", PlainJson, nullable=False),
     Column("fallback_rows", BigInteger, nullable=False),
     Column("latency_counts", LargeBinary, nullable=False),
     Column("latency_microseconds", BigInteger, nullable=False),
     #: Sum of the highest probabilities, in millionths.
     Column("confidence_millionths", BigInteger, nullable=False),
+    #: Rows with an estimate c of the chance that the answer is right; the sum of c, and of c(1 - c), in millionths.
+    *_estimate_sums(),
     Index("ix_window_profiles_model_version_hour", "model_version", "hour"),
 )
 
@@ -211,6 +220,8 @@ predictions = Table(
     Column("score", Double),
     #: Microseconds since 1970 UTC.
     Column("moment", BigInteger, nullable=False),
+    #: The estimated chance that the answer is right, in millionths.
+    Column("estimate_millionths", Integer),
     sqlite_with_rowid=False,
 )
 
@@ -257,6 +268,7 @@ labelled_rows = Table(
     Column("delay_seconds", BigInteger, nullable=False),
     Column("log_loss_millionths", BigInteger),
     Column("brier_millionths", BigInteger),
+    Column("estimate_millionths", Integer),
     Index("ix_labelled_rows_model_version_predicted_at", "model_version", "predicted_at"),
 )
 
@@ -276,5 +288,22 @@ outcome_counts = Table(
     Column("scored_rows", BigInteger, nullable=False),
     Column("log_loss_millionths", BigInteger, nullable=False),
     Column("brier_millionths", BigInteger, nullable=False),
+    #: As in window_profiles: realised and estimated accuracy on the same rows.
+    *_estimate_sums(),
     Index("ix_outcome_counts_model_version_hour", "model_version", "hour"),
+)
+
+server_hours = Table(
+    "server_hours",
+    metadata,
+    Column("source", Integer, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    #: How long a server ran, in seconds.
+    Column("seconds", Double, nullable=False),
+    #: Requests for predictions, and those that were answered with 500 or above.
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("cpu_milliseconds", BigInteger, nullable=False),
+    #: 0 when it is not known.
+    Column("peak_memory_bytes", BigInteger, nullable=False),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,8 @@ class Window(Struct, frozen=True, kw_only=True):
     unprofiled_rows: int
     #: Features that are hashed or dropped in the logs: their cells of the profile mean nothing.
     withheld: frozenset[str]
+    #: Rows by the code of a warning.
+    warnings: dict[str, int]
 
 
 class ServedHours(Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class ServedHours(Struct, frozen=True, kw_only=True):
     arm: str
     predictions: int
     warned_rows: int
+    #: Rows by the code of a warning.
     warnings: dict[str, int]
     fallback_rows: int
     mean_latency_ms: float
@@ -71,7 +74,7 @@ def window(
     `layout` is that of the version's reference; `arm` is (experiment, arm), None takes the rows of all.
     """
     t = window_profiles.c
-    query = select(t.rows, t.unprofiled_rows, t.withheld, t.profile)
+    query = select(t.rows, t.unprofiled_rows, t.withheld, t.warnings, t.profile)
     with store.reading() as connection:
         rows = connection.execute(_within(query, since, until, version, arm)).all()
     total, unprofiled = sum(row.rows for row in rows), sum(row.unprofiled_rows for row in rows)
@@ -82,6 +85,7 @@ def window(
         rows=total,
         unprofiled_rows=max(unprofiled, total - (profile.rows if profile else 0)),
         withheld=frozenset(name for row in rows for name in row.withheld),
+        warnings=dict(sum((Counter(row.warnings) for row in rows), Counter())),
     )
 
 
@@ -89,14 +93,33 @@ def served_hours(
     store: Store, since: datetime, until: datetime, version: str | None = None, *, by_day: bool = True
 ) -> list[ServedHours]:
     """Volume, latency and warnings by day (UTC) or hour, version and arm, over all hosts, oldest first."""
+
+    def key_of(row: Row[Any]) -> HourKey:
+        return HourKey(day_start(row.hour) if by_day else row.hour, row.model_version, row.experiment, row.arm)
+
+    return _served_by(store, since, until, version, key_of)
+
+
+def served_versions(
+    store: Store, since: datetime, until: datetime, version: str | None = None, *, by_day: bool = True
+) -> list[ServedHours]:
+    """The same by version alone, all its arms together: by day, or over the whole window as one."""
+
+    def key_of(row: Row[Any]) -> HourKey:
+        return HourKey(day_start(row.hour) if by_day else hour_start(since), row.model_version)
+
+    return _served_by(store, since, until, version, key_of)
+
+
+def _served_by(
+    store: Store, since: datetime, until: datetime, version: str | None, key_of: Callable[[Row[Any]], HourKey]
+) -> list[ServedHours]:
     t = window_profiles.c
     query = select(*(column for column in t if column.name != "profile"))
     sums: dict[HourKey, HourTally] = {}
     with store.reading() as connection:
         for row in connection.execute(_within(query, since, until, version)):
-            start = day_start(row.hour) if by_day else row.hour
-            key = HourKey(start, row.model_version, row.experiment, row.arm)
-            sums.setdefault(key, HourTally()).add_figures(_tally_of(row))
+            sums.setdefault(key_of(row), HourTally()).add_figures(_tally_of(row))
     return [_served(key, tally) for key, tally in sorted(sums.items()) if tally.rows]
 
 
@@ -174,6 +197,9 @@ def _tally_of(row: Row[Any]) -> HourTally:
         latency_counts=np.frombuffer(row.latency_counts, dtype="<i8").astype(np.int64),
         latency_microseconds=row.latency_microseconds,
         confidence_millionths=row.confidence_millionths,
+        estimated_rows=row.estimated_rows,
+        estimate_millionths=row.estimate_millionths,
+        estimate_variance_millionths=row.estimate_variance_millionths,
     )
 
 
@@ -188,6 +214,9 @@ def _values(total: HourTally) -> dict[str, Any]:
         "latency_counts": total.latency_counts.astype("<i8").tobytes(),
         "latency_microseconds": total.latency_microseconds,
         "confidence_millionths": total.confidence_millionths,
+        "estimated_rows": total.estimated_rows,
+        "estimate_millionths": total.estimate_millionths,
+        "estimate_variance_millionths": total.estimate_variance_millionths,
     }
 
 

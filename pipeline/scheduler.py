@@ -1,4 +1,4 @@
-"""The scheduler: follows the registry, monitors, looks for new data, and trains in a child process.
+"""The scheduler: follows the registry, reads the logs, monitors, looks for new data, and trains in a child process.
 
 When each job was last started is kept in the store, and a job is due by that alone; so what was missed while the
 scheduler was down is caught up with at its start. A job that fails is logged, recorded and reported; the others go on.
@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import schedule
 
+from config.clock import Clock, utc_now
 from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
 from config.state_lock import lock_holder, state_lock
@@ -24,6 +24,7 @@ from models.mlflow_connection import RegistryError
 from models.mlflow_runs import RunLog
 from monitoring.alert_delivery import AlertDelivery
 from monitoring.alerts import Alerts
+from monitoring.cycle import CycleOutcome, run_cycle
 from monitoring.job_records import JobRecords, JobStatus
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
@@ -31,15 +32,16 @@ from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
 from pipeline.health import HealthWatch, readiness_problem
 from pipeline.job_times import AtMoments, Times
+from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
 from pipeline.monitored_times import AsMonitored
-from pipeline.monitoring_jobs import monitor_now, performance_now
+from pipeline.monitoring_jobs import performance_now
 from pipeline.recovery import Recovery
+from pipeline.retraining_watch import RetrainingWatch
 from pipeline.shutdown import Interrupted
 from pipeline.troubles import Troubles
 from pipeline.watches import Watches
 
 log = logging.getLogger(__name__)
-Clock = Callable[[], datetime]
 #: A training child gets this long to end by itself after SIGTERM; its own grace is shorter.
 CHILD_STOP_SECONDS = 6.0
 #: The scheduler has ended by then, whatever happens: systemd, compose and people wait ten seconds.
@@ -47,10 +49,10 @@ STOP_SECONDS = 9.0
 TICK_SECONDS = 0.2
 #: Between two looks at whether a job is due.
 LOOK_SECONDS = 5
+#: How long a check may read before it looks at what is in the store.
+CHECK_READING_SECONDS = 5.0
 #: Between two looks at what changes in hours.
 WATCH_SECONDS = 600
-#: An MLflow that was away for a shorter while is nobody's concern: what is in service stays.
-TOLERATED_OUTAGE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Scheduler:
 
     def __init__(self, settings: Settings, store: Store, clock: Clock, deployment: Deployment | None = None) -> None:
         self.settings = settings
+        self.store = store
         self.clock = clock
         self.deployment = deployment or Deployment.of(settings, store)
         runs = RunLog(self.deployment.registry.connection, settings.experiment_name)
@@ -79,14 +82,15 @@ class Scheduler:
         self.troubles = Troubles(alerts)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
         self.first_run = FirstRun(settings, self.deployment)
+        self.logs = PatientReader(ingestion_of(settings, store, clock))
         drift = AsMonitored(settings, store, ("data_drift", "prediction_drift", "data_quality"))
         performance = AsMonitored(settings, store, ("performance_drift", "concept_drift"))
-        self.jobs = [Job("drift", drift, monitor_now), Job("performance", performance, performance_now)]
+        self.jobs = [Job("drift", drift, self.monitor), Job("performance", performance, performance_now)]
         self.retraining = AtMoments(settings.retraining.schedule)
+        self.watch = RetrainingWatch(settings, store)
         self.timetable = schedule.Scheduler()
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
-        self._unreachable_since: datetime | None = None
         self._told: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -94,12 +98,14 @@ class Scheduler:
         deployment = self.settings.deployment
         self._each(deployment.health_check_interval, "health", lambda: self.health.look(self.clock()))
         self._each(deployment.sync_interval, "sync", self.follow)
+        self._each(PAUSE_SECONDS, "logs", self.read_logs)
         self._each(LOOK_SECONDS, "jobs", self.look)
         self._each(LOOK_SECONDS, "alerts", self.delivery.look)
         self._each(WATCH_SECONDS, "watches", lambda: self.watches.look(self.clock()))
         self._guarded("repair", self._repair_all)
         self._guarded("watches", lambda: self.watches.begin(self.clock()))
         self._guarded("sync", self.follow)
+        self._guarded("logs", self.read_logs)
         self._guarded("jobs", self.look)
 
     def tick(self) -> None:
@@ -112,20 +118,33 @@ class Scheduler:
     def follow(self) -> None:
         """Repairs what a kill left, and follows the registry; what stands in the way of that is reported."""
         now = self.clock()
-        self._repair_what_was_left()
+        self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
             self.deployment.sync(record_moves=True)
         except DeploymentError as error:
             self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
             raise
         except RegistryError as error:
-            self._unreachable_since = self._unreachable_since or now
-            if now - self._unreachable_since >= TOLERATED_OUTAGE:
-                self.troubles.report("mlflow", f"the registry is not followed: {error}", "python main.py doctor", now)
+            self.troubles.tolerate("mlflow", f"the registry is not followed: {error}", "python main.py doctor", now)
             raise
-        self._unreachable_since = None
         self.troubles.settle("registry", now)
         self.troubles.settle("mlflow", now)
+
+    def read_logs(self) -> None:
+        """Reads what was logged since the last time, for a second at most; what stands in the way is reported."""
+        now = self.clock()
+        try:
+            read = self.logs.turn()
+        except Exception as error:
+            self.troubles.tolerate("logs", f"the logs are not read: {error}", "python main.py doctor", now)
+            raise
+        if read is not None:
+            self.troubles.settle("logs", now)
+
+    def monitor(self) -> CycleOutcome:
+        """One cycle, over what is logged by now, or as much of it as can be read before others have waited long."""
+        read = self.logs.ingestion.run_once(CHECK_READING_SECONDS)
+        return run_cycle(self.settings, self.store, self.clock(), read)
 
     def look(self) -> None:
         """Runs the jobs that are due, and starts the training that is."""
@@ -134,11 +153,16 @@ class Scheduler:
                 self._guarded(job.name, partial(self._run, job))
         if self.child is not None or lock_holder("pipeline") is not None:
             return  # a training that is due stays so until the one at work has ended
-        if self._is_due("retrain", self.retraining):
+        if self._is_retraining_due():
+            self.watch.begin(self.clock())
             self.train("retrain")
         elif self.first_run.is_due():
             self.first_run.begin()
             self.train("run")
+
+    def _is_retraining_due(self) -> bool:
+        by_schedule = "schedule" in self.settings.retraining.triggers and self._is_due("retrain", self.retraining)
+        return by_schedule or self.watch.is_due(self.clock())
 
     def train(self, command: str) -> None:
         """Starts `main.py <command>` as a child, so that a crash or an out-of-memory kill is an ordinary failed run."""
@@ -234,7 +258,7 @@ def run_scheduler() -> None:
     """Works until a signal. Raises `StateLockedError` when another scheduler works on this state."""
     settings = load_settings()
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
-        scheduler = Scheduler(settings, store, lambda: datetime.now(UTC))
+        scheduler = Scheduler(settings, store, utc_now)
         try:
             scheduler.prepare()
             log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")

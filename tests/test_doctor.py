@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from commands.doctor import Finding, diagnose
+from config.settings import registry_directory
+from models.bundle import read_bundle
+from monitoring.prediction_log import PredictionLog
 from tests.command_line import run_command
+from tests.logged import prediction_lines
 from tests.states import deployment_in_force, state
 from tests.trained import in_force
 
@@ -33,6 +39,11 @@ def test_an_empty_state_root_is_no_error_and_mlflow_is_not_made_there(tmp_path: 
         assert [one for one in diagnose() if one.level == "error"] == []
         assert "generate_sample_data.py" in finding("data").next
     assert not (tmp_path / "home" / "mlflow.db").exists()
+
+
+def test_a_state_root_that_is_not_made_yet_is_no_error(tmp_path: Path) -> None:
+    with in_force(tmp_path / "new" / "home"):
+        assert (finding("state root").level, run_command("doctor").exit_code) == ("ok", 0)
 
 
 def test_a_wrong_configuration_is_an_error_that_names_the_key(state: Path) -> None:
@@ -81,3 +92,22 @@ def test_a_port_in_use_by_something_else_is_told(state: Path, monkeypatch: pytes
 
 def test_a_server_that_is_not_there_is_a_warning_with_the_command(state: Path) -> None:
     assert finding("server").next == "python main.py serve"
+
+
+def test_logs_that_nobody_reads_are_a_warning_until_they_are_read(state: Path) -> None:
+    log = PredictionLog(state / "logs")
+    log.append(prediction_lines(3, moment=datetime.now(UTC) - timedelta(minutes=30)))
+    log.close()
+    told = finding("logs")
+    assert (told.level, "30 min" in told.message, "python main.py monitor" in told.next) == ("warn", True, True)
+    assert run_command("monitor").exit_code == 0
+    assert (finding("logs").level, finding("logs").message) == ("ok", "read into the store")
+
+
+def test_features_that_the_log_withholds_are_named(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "log fields" not in {one.subject for one in diagnose()}
+    names = read_bundle(registry_directory() / "1").schema.feature_names
+    monkeypatch.setenv("MLOPS_LOGGING__FIELDS", json.dumps({names[0]: "hash", names[1]: "keep", "remark": "drop"}))
+    told = finding("log fields")
+    assert told.level == "warn"
+    assert told.message.endswith(f": {names[0]}")

@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import UNSET
 
 from config.home import PROJECT_ROOT
 from models.bundle import BundleError
-from monitoring.drift_report import DriftReport
+from monitoring.drift_report import DriftReport, severity_of
 from pipeline.drift_check import drift_of_file
 from pipeline.errors import InputError
 from tests.trained import TrainedState, in_force
@@ -55,8 +56,15 @@ def test_drift_names_the_features_that_moved_and_no_other(sample: TrainedState) 
     report = check(sample, sample.home / "data/samples/drifted_data.csv")
     assert report.overall_drift
     assert set(report.drifted_features) == MOVED
-    effects = [report.feature_scores[name].effect for name in report.drifted_features]
-    assert effects == sorted(effects, reverse=True)
+
+
+def test_features_are_ranked_by_effect_times_importance(sample: TrainedState) -> None:
+    report = check(sample, sample.home / "data/samples/drifted_data.csv")
+    scores = [report.feature_scores[name] for name in report.drifted_features]
+    assert sum(score.importance for score in report.feature_scores.values() if score.importance) == pytest.approx(1.0)
+    ranks = [score.effect * score.importance for score in scores if score.importance is not UNSET]
+    assert ranks == sorted(ranks, reverse=True) and len(ranks) == len(MOVED)
+    assert report.severity == severity_of(max(score.effect for score in scores))
 
 
 def test_the_answers_of_the_model_are_compared_too(sample: TrainedState) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.log_tail import Limits, is_same_file, log_files, mark_at, read_chunk
+from monitoring.daily_files import log_files
+from monitoring.log_tail import Limits, is_same_file, mark_at, read_chunk
 
 
 @contextmanager

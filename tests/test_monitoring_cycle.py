@@ -8,16 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import pandas as pd
 import pytest
 
-from api.model_server import ModelServer, load_model
 from config.settings import load_settings
 from monitoring.cycle import CycleOutcome, run_cycle
-from monitoring.prediction_log import PredictionLog
 from monitoring.store import Store
+from pipeline.log_jobs import ingestion_of
 from pipeline.orchestrator import run_now
-from tests.trained import TrainedState, client_rows, configure, copy_of, in_force, plan_in
+from tests.traffic import drifted_rows, new_rows, serve
+from tests.trained import TrainedState, configure, copy_of, in_force
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -31,29 +30,10 @@ def home(sample: TrainedState, tmp_path: Path) -> Iterator[Path]:
         yield home
 
 
-def serve(home: Path, state: TrainedState, table: pd.DataFrame, at: datetime) -> None:
-    """Answers rows as the server does, log and all, at a moment."""
-    champion = plan_in(home).champion
-    assert champion is not None
-    log = PredictionLog(home / "logs")
-    server = ModelServer(log, clock=lambda: at)
-    server.serve(load_model(home / "models/registry", champion, len(table)))
-    server.predict(json.dumps(client_rows(state.schema, table)).encode(), "request")
-    log.close()
-
-
-def new_rows(state: TrainedState) -> pd.DataFrame:
-    return pd.read_csv(state.home / "data/samples/new_data.csv")
-
-
-def drifted_rows(state: TrainedState) -> pd.DataFrame:
-    return pd.read_csv(state.home / "data/samples/drifted_data.csv")
-
-
 def cycle(at: datetime) -> CycleOutcome:
     settings = load_settings()
     with Store(settings.store_address) as store:
-        return run_cycle(settings, store, at)
+        return run_cycle(settings, store, at, ingestion_of(settings, store, lambda: at).run_once())
 
 
 def test_without_a_model_a_cycle_says_what_to_do(tmp_path: Path) -> None:
@@ -73,6 +53,8 @@ def test_quiet_traffic_opens_nothing(home: Path, sample: TrainedState) -> None:
     serve(home, sample, new_rows(sample), NOON - SECOND)
     outcome = cycle(NOON)
     assert (outcome.model_version, outcome.rows, outcome.fragments) == ("1", 2000, 0)
+    assert outcome.ingestion is not None
+    assert (outcome.ingestion.rows, outcome.unprofiled_rows, outcome.remarks) == (2000, 0, [])
     assert outcome.drift is not None and not outcome.drift.overall_drift
     assert outcome.incidents == []
     assert not list((home / "alerts").glob("*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from monitoring.drift_detection import detect
@@ -24,6 +25,20 @@ def test_a_drifted_window_is_told_in_words_and_ranked_by_effect() -> None:
     assert "  - income up: median" in text
     table = lines[next(i for i, line in enumerate(lines) if "effect" in line) + 1 :]
     assert [line.split()[0] for line in table[:2]] == ["gaps", "income"]
+
+
+def test_what_matters_to_the_model_comes_first_where_that_is_known() -> None:
+    columns = drift_rows.draw(1_000, 2)
+    moved = {"income": np.array(columns["income"]) * 1.2, "gaps": np.array(columns["gaps"]) + 2.0}
+    known = msgspec.structs.replace(drift_rows.reference(), importance={"income": 0.98, "gaps": 0.01})
+    report = drift_rows.check(known, changes=moved)
+    assert report.drifted_features == ["income", "gaps"]
+    assert report.severity == "critical"  # of gaps: importance ranks, and excuses nothing
+    lines = drift_text(report).splitlines()
+    heading = next(i for i, line in enumerate(lines) if "effect  importance  severity" in line)
+    assert [line.split()[0] for line in lines[heading + 1 : heading + 3]] == ["income", "gaps"]
+    assert "98.0%" in lines[heading + 1]
+    assert "importance" not in drift_text(drift_rows.check(drift_rows.reference(), changes=moved))
 
 
 def test_a_quiet_window_says_no() -> None:

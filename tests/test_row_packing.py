@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.model_server import FEW_ROWS, ServedModel
-from api.row_warnings import WarningRules
 from models.bundle import read_bundle
 from models.encoding import Encoder
 from models.raw_rows import raw_columns
 from models.row_packing import RowPacker
+from models.row_warnings import WarningRules
 from models.runtime import ModelRuntime
 from models.schema import DatePart, Feature, Kind, Schema
 from tests.bundles import SAMPLE_SCHEMA, random_rows, sample_bundle, sample_row

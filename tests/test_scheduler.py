@@ -19,12 +19,16 @@ from models.mlflow_connection import RegistryError
 from models.mlflow_registry import Registry
 from monitoring.incidents import Incident, Incidents
 from monitoring.job_records import JobRecord, JobRecords
+from monitoring.prediction_log import PredictionLog
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from pipeline import scheduler as scheduler_module
 from pipeline.scheduler import Scheduler, run_scheduler
+from tests.command_line import json_of
+from tests.logged import count_of, prediction_lines
 from tests.states import deployment_in_force, new_state, planned, state, tiny_configuration
-from tests.trained import in_force
+from tests.traffic import drifted_rows, serve
+from tests.trained import TrainedState, copy_of, in_force
 
 __all__ = ["state"]
 
@@ -197,6 +201,70 @@ def broken(*_: object, **__: object) -> None:
     raise StoreError("the store is away")
 
 
+def test_a_store_that_is_away_does_not_keep_the_scheduler_from_following(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scheduler(clock) as work, deployment_in_force() as deployment:
+        deployment.registry.set_champion("2")
+        monkeypatch.setattr(Store, "reading", broken)
+        monkeypatch.setattr(Store, "writing", broken)
+        work._guarded("sync", work.follow)
+        assert planned() == "2"
+
+
+# The logs.
+
+
+def test_logs_are_read_every_few_seconds_and_by_the_next_scheduler_from_there(state: Path, clock: Clock) -> None:
+    for seed, rows in ((1, 30), (2, 12)):
+        log_rows(state, clock, rows, seed)
+        with scheduler(clock) as work:
+            work.prepare()
+            assert "logs" in {next(iter(job.job_func.args)) for job in work.timetable.jobs}
+            assert count_of(work.store, "predictions") == rows + (30 if seed == 2 else 0)
+
+
+def test_logs_that_cannot_be_read_are_told_when_it_lasts_and_stop_no_other_job(state: Path, clock: Clock) -> None:
+    log_rows(state, clock, 3)
+    (state / "source_id").write_text("no uuid")
+    with scheduler(clock) as work:
+        work.prepare()
+        assert work.done == ["drift", "performance"]
+        assert incidents() == []
+        clock.go_on(minutes=6)
+        work.logs.seconds = lambda: 1e12
+        work._guarded("logs", work.read_logs)
+        (told,) = incidents()
+        assert "the logs are not read: " in told.cause and "is no UUID" in told.cause
+        (state / "source_id").unlink()
+        work.logs.seconds = lambda: 2e12
+        work.read_logs()
+        assert incidents() == []
+        assert count_of(work.store, "predictions") == 3
+
+
+def test_what_the_scheduler_read_is_what_monitor_finds_drift_in(sample: TrainedState, tmp_path: Path) -> None:
+    home, now = copy_of(sample, tmp_path), datetime.now(UTC)
+    with in_force(home):
+        serve(home, sample, drifted_rows(sample), now - timedelta(minutes=1))
+        settings = load_settings()
+        with Store(settings.store_address) as store:
+            work = Scheduler(settings, store, lambda: datetime.now(UTC))
+            work.read_logs()
+            found = work.monitor()
+        assert found.drift is not None and found.drift.overall_drift
+        answer = json_of("monitor")
+    assert (answer["rows"], answer["ingestion"]["rows"]) == (2000, 0)
+    assert set(answer["drift"]["drifted_features"]) == {"monthly_charge", "support_calls", "region"}
+    assert {incident["kind"] for incident in answer["incidents"]} >= {"data_drift", "prediction_drift"}
+
+
+def log_rows(home: Path, clock: Clock, rows: int, seed: int = 1) -> None:
+    log = PredictionLog(home / "logs")
+    log.append(prediction_lines(rows, seed, clock() - timedelta(seconds=1)))
+    log.close()
+
+
 # The registry.
 
 
@@ -291,8 +359,6 @@ def test_a_first_run_that_fails_is_tried_again_only_with_other_data(empty: Path,
 
 
 def test_the_model_of_the_sample_gives_way_to_one_of_a_table_of_ones_own(sample: object, tmp_path: Path) -> None:
-    from tests.trained import TrainedState, copy_of
-
     assert isinstance(sample, TrainedState)
     clock, home = Clock(), copy_of(sample, tmp_path)
     with in_force(home), scheduler(clock) as work:

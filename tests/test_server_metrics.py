@@ -21,9 +21,9 @@ from api.app import create_app
 from api.faults import Fault
 from api.metrics import BUCKETS, REFUSALS, REQUESTS, Metrics
 from api.reloading import ReloadStatus
-from api.row_warnings import RowWarning
 from api.shared_counters import OVERFLOW, SLOTS, SharedCounters, hold, remove_idle
 from config.settings import decode_settings
+from models.row_warnings import RowWarning
 from tests.bundles import promote, sample_bundle, sample_row, serve_sample
 
 PROJECT = Path(__file__).resolve().parent.parent

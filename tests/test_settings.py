@@ -65,6 +65,12 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
         [f"{day} 02:00" for day in WEEKDAYS] + ["daily 00:00", "daily 23:59"],
         ["daily", "daily 24:00", "daily 2:00", "daily 02:60", "Sunday 02:00", "sunday  02:00", "sunday 02:00 x"],
     ),
+    ("retraining.triggers", [[], ["schedule", "new_data", "drift", "degradation"]], [["never"], "drift"]),
+    ("retraining.use_feedback", [True, False], [1, "yes"]),
+    ("retraining.feedback_rows", [1], [0]),
+    ("retraining.minimum_labelled_rows", [0, 500], [-1]),
+    ("retraining.cool_down_hours", [0, 24.0, 8760], [-1, 8761]),
+    ("retraining.minimum_expected_gain", [0, 1], [-0.1, 1.1]),
     ("monitoring.drift_detection_frequency", [0.001, 6, 8760], [0, 8761]),
     ("monitoring.performance_check_frequency", [0.001, 8760], [0, 8761]),
     ("monitoring.alert_thresholds.accuracy_drop", [0, 1], [-0.1, 1.1]),
@@ -168,6 +174,19 @@ def test_an_address_in_place_of_its_variable_is_refused_and_not_repeated() -> No
 def test_the_rule_is_named_after_the_path() -> None:
     with pytest.raises(ConfigurationError, match=r"\$\.data_split\.test_size: expected `float` <= 0\.9$"):
         decode_settings({"data_split": {"test_size": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("tree", "choice"),
+    [
+        ({"training": {"candidates": ["xgboost"]}}, r"\[0\]: invalid enum value 'xgboost'; expected .*random_forest"),
+        ({"training": {"parameters": {"xgboost": {}}}}, "parameters: invalid enum value 'xgboost'; .*random_forest"),
+        ({"model_selection": {"metric": "auc"}}, "metric: invalid enum value 'auc'; expected one of .*roc_auc"),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_is_refused_with_them(tree: dict[str, Any], choice: str) -> None:
+    with pytest.raises(ConfigurationError, match=choice):
+        decode_settings(tree)
 
 
 @pytest.mark.parametrize("path", ["unheard_of", "data_split.tset_size", "monitoring.alert_thresholds.drift"])

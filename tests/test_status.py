@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import socket
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ from config.settings import load_settings
 from config.state_lock import state_lock
 from monitoring.incidents import Finding, Incidents
 from monitoring.job_records import JobRecords
+from monitoring.prediction_log import PredictionLine, PredictionLog
+from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from tests.command_line import json_of, run_command
+from tests.logged import prediction_lines
 from tests.states import state
 from tests.trained import in_force
 
@@ -35,6 +40,14 @@ def test_it_says_who_is_at_work(state: Path) -> None:
         answer = json_of("status")
     assert answer["scheduler"].startswith("`main.py` (process ")
     assert answer["pipeline"].startswith("`main.py run` (process ")
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(state: Path) -> None:
+    with Store(load_settings().store_address) as store, state_lock("pipeline", "main.py run"):
+        RunRecords(store).start("killed", "manual", datetime.now(UTC), pid=1, host=socket.gethostname())
+        assert json_of("status")["last_run"]["status"] == "running"
+    assert json_of("status")["last_run"]["status"] == "interrupted"
+    assert "the next run repairs what it left" in run_command("status").stdout
 
 
 def test_it_shows_jobs_and_incidents_with_the_next_command(state: Path) -> None:
@@ -80,3 +93,50 @@ def test_what_cannot_be_read_is_said_with_the_mend(state: Path, name: str) -> No
     assert "python main.py sync" in problem
     assert run_command("sync").exit_code == 0
     assert json_of("status")["in_service"]["problem"] is None
+
+
+# The logs
+
+
+def test_it_says_what_waits_to_be_read_since_when_and_when_was_read_last(state: Path) -> None:
+    logged = datetime.now(UTC) - timedelta(hours=3)
+    assert run_command("status").stdout.split("\nlogs")[1].split() == ["none"]
+    log(state, prediction_lines(4, moment=logged))
+    lag = json_of("status")["log"]
+    assert (lag["unread_bytes"], lag["unread_files"]) == (sum(log_sizes(state)), 1)
+    assert lag["oldest_unread_seconds"] == pytest.approx(3 * 3600, abs=60)
+    assert "never read" in run_command("status").stdout
+    json_of("monitor")
+    lag = json_of("status")["log"]
+    assert (lag["unread_bytes"], lag["oldest_unread_at"]) == (0, None)
+    assert datetime.fromisoformat(lag["last_read_at"]) > logged
+    log(state, prediction_lines(2, seed=2, moment=logged + timedelta(hours=1)))
+    assert json_of("status")["log"]["oldest_unread_seconds"] == pytest.approx(2 * 3600, abs=60)
+
+
+def test_a_line_that_is_being_written_does_not_wait(state: Path) -> None:
+    log(state, prediction_lines(1, moment=datetime.now(UTC)))
+    json_of("monitor")
+    with next((state / "logs").glob("*.jsonl")).open("ab") as stream:
+        stream.write(b'\n{"prediction_id": "01')
+    assert json_of("status")["log"]["unread_files"] == 0
+
+
+def test_it_answers_in_under_a_second_beside_years_of_unread_files(state: Path) -> None:
+    (state / "logs").mkdir()
+    for day in range(3_000):
+        moment = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=day)
+        (state / "logs" / f"predictions_{moment:%Y%m%d}.jsonl").write_bytes(b"\n{}\n")
+    began = time.process_time()
+    assert json_of("status")["log"]["unread_files"] == 3_000
+    assert time.process_time() - began < 1.0
+
+
+def log(home: Path, lines: list[PredictionLine]) -> None:
+    writer = PredictionLog(home / "logs")
+    writer.append(lines)
+    writer.close()
+
+
+def log_sizes(home: Path) -> list[int]:
+    return [path.stat().st_size for path in (home / "logs").glob("*.jsonl")]

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from models.encoding import RawColumn
+from models.reference import WarnedRows
 from models.schema import Feature, Schema
 
 Code = Literal["missing", "unseen_category", "out_of_range"]
@@ -44,6 +45,16 @@ class WarningRules:
         ]
         found.sort(key=lambda entry: entry[:2])
         return [warning for _, _, warning in found]
+
+    def count(self, raw: Sequence[RawColumn]) -> WarnedRows:
+        """How many of the rows have each code at least once."""
+        rows = len(raw[0]) if raw else 0
+        warned: dict[str, set[int]] = {}
+        if rows:
+            for position, rule in self._rules:
+                for row, code in rule.of(raw[position]):
+                    warned.setdefault(code, set()).add(row)
+        return WarnedRows(rows=rows, codes={code: len(found) for code, found in sorted(warned.items())})
 
 
 class _Rule:
