@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
 from config.alert_settings import AlertChannel
 from config.settings import Settings
@@ -27,30 +26,17 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 1.0
 
 
-class OnItsWay(Protocol):
-    def wait(self) -> str | None: ...
-
-    def end(self) -> None: ...
-
-
 class AlertDelivery:
-    """Sends what is due. `start_sending` is replaced in tests."""
+    """Sends what is due."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        clock: Callable[[], datetime],
-        start_sending: Callable[[str, Message, float], OnItsWay] = Sending,
-    ) -> None:
+    def __init__(self, settings: Settings, store: Store, clock: Callable[[], datetime]) -> None:
         self._settings = settings
         self._store = store
         self._clock = clock
-        self._start_sending = start_sending
         self._outbox = Outbox(store, settings.alerts)
         self._incidents = Incidents(store, AlertPolicy(settings))
         self._threads: dict[str, threading.Thread] = {}
-        self._under_way: dict[str, OnItsWay] = {}
+        self._under_way: dict[str, Sending] = {}
         self._stopped = threading.Event()
 
     def look(self) -> None:
@@ -101,7 +87,7 @@ class AlertDelivery:
     def _send(self, channel: AlertChannel, delivery: Delivery) -> str | None:
         if not os.environ.get(channel.url_env, "").strip():
             return f"the environment variable {channel.url_env} is not set"
-        sending = self._start_sending(channel.url_env, self._message(delivery), self._settings.alerts.timeout_seconds)
+        sending = Sending(channel.url_env, self._message(delivery), self._settings.alerts.timeout_seconds)
         self._under_way[channel.name] = sending
         try:
             if self._stopped.is_set():

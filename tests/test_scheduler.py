@@ -165,6 +165,23 @@ def test_one_failing_job_stops_no_other_and_is_an_incident(state: Path, clock: C
         assert incidents() == []
 
 
+def test_a_failing_job_is_told_to_a_channel_while_the_work_goes_on(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.receivers import webhook
+
+    monkeypatch.setenv("MLOPS_ALERTS__CHANNELS", '[{"name": "hook", "url_env": "HOOK_URL"}]')
+    with webhook() as hook, scheduler(clock) as work:
+        monkeypatch.setenv("HOOK_URL", hook.url)
+        first, *others = work.jobs
+        work.jobs = [scheduler_module.Job(first.name, first.times, broken), *others]
+        work.prepare()
+        work.timetable.run_all(0)
+        work.delivery.wait(30)
+        assert hook.titles == ["[HIGH] pipeline: production_model"]
+        assert "the drift job failed: the store is away" in hook.received[0]["message"]
+
+
 def test_a_store_that_is_down_stops_nothing(state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with scheduler(clock, "import time; time.sleep(30)") as work:
         work.train("run")

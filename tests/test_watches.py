@@ -1,4 +1,4 @@
-"""What the scheduler looks after besides its jobs: jobs that were missed, a model that grows old, alerts on their way."""
+"""What the scheduler looks after besides its jobs: jobs that were missed, a model that grows old, alerts to send."""
 
 from __future__ import annotations
 
