@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from generate_sample_data import GAPS, STEADY, features, leaving_probability
 from models.encoding import Encoder
 from models.error_model import ErrorModel, ErrorModelProfile, Estimates
 from models.frame import frame_to_raw
+from models.reference import build_reference
+from monitoring.drift_detection import DriftDetector
+from monitoring.window_profile import Profiler
 from pipeline.data_processing import Table, prepare
 from pipeline.model_training import select, train_on_matrix
 from pipeline.packaging import Packaged, package_best, package_errors
@@ -69,7 +73,7 @@ def _numbers(rows: int, random: Generator) -> Columns:
 def _numbers_probability(columns: Columns) -> NDArray[np.float64]:
     x = [columns[f"x{position}"] for position in range(10)]
     score = 1.5 * x[0] + 1.3 * x[1] + 1.2 * x[2] * x[3] + x[4] + 0.8 * x[5] - 1.2 * np.tanh(2.0 * x[6]) + 0.7 * x[7]
-    return np.asarray(1.0 / (1.0 + np.exp(-1.2 * (score - 2.25))))
+    return np.asarray(1.0 / (1.0 + np.exp(-1.5 * (score - 2.25))))
 
 
 _ANY = (-np.inf, np.inf)
@@ -104,12 +108,19 @@ class Watched:
     encoder: Encoder
     errors: ErrorModel
     profile: ErrorModelProfile
+    profiler: Profiler
+    detector: DriftDetector
 
     def answers(self, frame: pd.DataFrame, outcome: NDArray[np.int64]) -> tuple[Estimates, NDArray[np.bool_]]:
         """For each row the estimate, and whether the answer is right."""
         matrix = self.encoder.encode(frame_to_raw(self.encoder.schema, frame))
         probabilities = self.packaged.session.run(matrix)
         return self.errors.estimates(matrix, probabilities), np.argmax(probabilities, axis=1) == outcome
+
+    def drifted_strongly(self, frame: pd.DataFrame) -> bool:
+        """Whether data drift of these rows is high or critical."""
+        window = self.profiler.profile(frame_to_raw(self.encoder.schema, frame))
+        return self.detector.detect(window, datetime(2026, 1, 1, tzinfo=UTC)).severity in ("high", "critical")
 
 
 def settings_of(*candidates: str, **parameters: dict[str, Any]) -> Settings:
@@ -132,4 +143,6 @@ def watch(world: World, rows: int, random: Generator, settings: Settings) -> Wat
         raise SystemExit(f"{world.name}: the model makes too few mistakes for an error model")
     # The fitted pipeline is let go: thousands of trees a seed.
     packaged = replace(packaged, result=replace(packaged.result, pipeline=None))
-    return Watched(packaged, Encoder(data.schema), ErrorModel(found[0]), found[1])
+    reference = build_reference(data.schema, raw)
+    detector, profiler = DriftDetector(reference), Profiler(reference)
+    return Watched(packaged, Encoder(data.schema), ErrorModel(found[0]), found[1], profiler, detector)

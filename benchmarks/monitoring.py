@@ -3,9 +3,10 @@
 Usage: python benchmarks/monitoring.py [--only ingestion | drift] [--rows 100000 1000000 10000000] [--rounds 5] [--json]
 
 Ingestion: a log of rows of 10 numeric features, as the server writes it (requests of 1 to 50 rows), is read by
-`monitoring.log_ingestion` into an empty SQLite store in a fresh process. Rows a second by the processor's time, so that
-a busy machine does not count, and by the clock; the highest resident memory, less what the process needs before it
-reads. pandas is `read_json(lines=True)` in chunks of as many rows and nothing more: no store, no profile, no joining.
+`monitoring.log_ingestion` into an empty SQLite store in a fresh process, each row estimated by an error model. Rows a
+second by the processor's time, so that a busy machine does not count, and by the clock; the highest resident memory,
+less what the process needs before it reads. pandas is `read_json(lines=True)` in chunks of as many rows and nothing
+more: no store, no profile, no estimate, no joining.
 Exits 1 when a limit is broken: 50,000 rows a second of processor time; memory at the largest log within a tenth of
 that at the smallest.
 
@@ -95,9 +96,31 @@ def write_bundle(folder: Path) -> None:
         registered_name="m", run_id="r", created_at="", task="", classes=schema.classes, algorithm="", metrics={},
         split=bundle.SplitRule(method="hash", test_size=0.2), data_source="", libraries={},
     )  # fmt: skip
-    files = {bundle.SCHEMA: msgspec.json.encode(schema), bundle.REFERENCE: encode_reference(reference)}
+    files = {
+        bundle.SCHEMA: msgspec.json.encode(schema),
+        bundle.REFERENCE: encode_reference(reference),
+        bundle.ESTIMATOR: _error_model(schema, draw),
+    }
     (folder / "registry").mkdir()
     bundle.write_bundle(folder / "registry" / "1", manifest, files)
+
+
+def _error_model(schema: Any, draw: Any) -> bytes:
+    """One like that of a run: every feature, their squares and products."""
+    import numpy as np
+
+    from models.error_model import answer_columns
+    from pipeline.error_training import AnsweredRows, fit_error_model
+
+    def rows(count: int) -> AnsweredRows:
+        second = draw.random(count)
+        matrix = draw.normal(size=(count, FEATURES)).astype("f4")
+        return AnsweredRows(matrix, answer_columns(np.column_stack([1 - second, second])), draw.random(count) < second)
+
+    fitted = fit_error_model(schema, rows(6_400), rows(1_600), 6_400)
+    if fitted is None:
+        raise SystemExit("no error model could be fitted")
+    return fitted[0].export()
 
 
 def ingest(folder: Path) -> dict[str, Any]:
