@@ -13,7 +13,12 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+from commands.alert_groups import alerts, incidents, monitors
+from commands.shell import JSON_OPTION
+from commands.shell import prepare_process as _prepare_process
+from commands.shell import print_json as _print_json
+from commands.shell import report as _report
+
 FAILED, DRIFT_FOUND = 1, 3
 
 
@@ -57,12 +62,6 @@ def _about(error: OSError) -> str:
     """One sentence of what the operating system refused."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}; `python main.py doctor` looks at the folders and the disk"
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 @click.group(cls=CommandLine, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -149,7 +148,8 @@ def monitor(self_test: bool, rows: int | None, windows: int | None, as_json: boo
     """One monitoring cycle now; or how often its drift check is right, tried on resampled windows."""
     from commands.console import print_cycle
     from commands.self_test_view import print_self_test
-    from pipeline.monitoring_jobs import monitor_now, self_test_now
+    from pipeline.monitoring_jobs import monitor_now
+    from pipeline.self_test_job import self_test_now
 
     if not self_test and (rows or windows):
         raise click.UsageError("--rows and --windows belong to --self-test")
@@ -175,6 +175,19 @@ def drift(data: str, fail_on_drift: bool, as_json: bool) -> None:
     _report(as_json, report, print_drift)
     if fail_on_drift and report.overall_drift:
         raise click.exceptions.Exit(DRIFT_FOUND)
+
+
+@cli.command()
+@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back it looks.")
+@click.option("--model", "version", help="A model version; all are reported when left out.")
+@JSON_OPTION
+def report(days: int, version: str | None, as_json: bool) -> None:
+    """Performance and drift of the last days, for people; also left under reports/."""
+    from commands.console import print_report
+    from pipeline.reporting import report_now
+
+    _prepare_process()
+    _report(as_json, report_now(days, version, None if as_json else _tell), print_report)
 
 
 @cli.group()
@@ -303,6 +316,10 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
+for group in (incidents, alerts, monitors):
+    cli.add_command(group)
+
+
 @cli.group()
 def keys() -> None:
     """The keys of the server: create, list, revoke; in force within a second."""
@@ -344,31 +361,18 @@ def keys_revoke(name: str, as_json: bool) -> None:
     _report(as_json, revoke(name), print_revoked)
 
 
-def _prepare_process(name: str = "main", level: str | None = "WARNING", grace: float | None = None) -> None:
-    """Signals and logging, for commands that work: SIGTERM ends them like Ctrl-C, after `grace` seconds by force."""
-    from config.logs import configure_logging
-    from config.settings import load_settings
-    from pipeline.shutdown import GRACE_SECONDS, end_on_signals
-
-    configure_logging(level or load_settings().logging.level, name)
-    end_on_signals(grace or GRACE_SECONDS)
-
-
 def _from_caller(address: str) -> str:
-    """A path on the command line is relative to the caller; URLs and fsspec addresses stay as they are."""
-    return address if "://" in address else str(Path(address).expanduser().resolve())
+    """A path on the command line is relative to the caller, also that of a SQLite file; other addresses stay."""
+    sqlite = "sqlite:///"
+    prefix = sqlite if address.startswith(sqlite) else ""
+    if ("://" in address and not prefix) or address in (sqlite, f"{sqlite}:memory:"):
+        return address
+    return prefix + str(Path(address.removeprefix(prefix)).expanduser().resolve())
 
 
 def _tell(text: str) -> None:
     """What goes on while people wait."""
     click.echo(text, err=True)
-
-
-def _report(as_json: bool, value: Any, show: Callable[[Any], None]) -> None:
-    if as_json:
-        _print_json(value)
-    else:
-        show(value)
 
 
 if __name__ == "__main__":

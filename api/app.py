@@ -44,6 +44,7 @@ def create_app(
     """
     settings = settings or load_settings()
     app = Flask("mlops", static_folder=None, root_path=str(Path(__file__).parent))
+    app.url_map.merge_slashes = False  # else a double slash is answered by a redirect, which is a page of HTML
     core = make_services(settings, registry or registry_directory(), logs or logs_directory(), clock)
     app.extensions[EXTENSION] = core
     hot_path.install(app, core)

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from api.faults import Fault
 from api.headers import SECURITY_HEADERS
 from api.model_server import NoModelError
-from api.row_decoder import InvalidRowsError, NotJsonError, TooManyRowsError
+from api.row_decoder import InvalidOutcomesError, InvalidRowsError, NotJsonError, TooManyRowsError
 from monitoring.prediction_log import LogError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -64,6 +64,7 @@ class Entry(Struct, frozen=True):
 TABLE: dict[type[Exception], Entry] = {
     NotJsonError: Entry(400, "not-json"),
     InvalidRowsError: Entry(422, "invalid-rows"),
+    InvalidOutcomesError: Entry(422, "invalid-outcomes"),
     TooManyRowsError: Entry(413, "too-many-rows"),
     NoModelError: Entry(503, "no-model", retry_after=5),
     LogError: Entry(503, "not-logged", "it could not be logged, so it is not answered", retry_after=10),

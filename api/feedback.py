@@ -19,7 +19,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from api.faults import ABSENT, MAX_FAULTS, REQUIRED, UNKNOWN, Fault, child, is_datetime, json_type
 from api.guarded_log import Outage
-from api.row_decoder import InvalidRowsError, NotJsonError, TooManyRowsError
+from api.row_decoder import InvalidOutcomesError, NotJsonError, TooManyRowsError
+from api.struct_faults import struct_fault
 from models.schema import ClassLabel, Schema
 from monitoring.prediction_log import DailyLog, LogError
 
@@ -93,17 +94,19 @@ def decode_outcomes(body: bytes, max_rows: int) -> list[Outcome]:
         document = msgspec.json.Decoder(float_hook=float).decode(body)
     except RecursionError:
         raise NotJsonError("the body is nested too deeply") from None
+    except msgspec.ValidationError as error:  # a whole number of thousands of digits
+        raise InvalidOutcomesError([struct_fault(error)]) from None
     except ValueError as error:
         raise NotJsonError("the body is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)) from None
     items = document if isinstance(document, list) else [document]
     if len(items) > max_rows:
         raise TooManyRowsError(max_rows)
     if not items:
-        raise InvalidRowsError([Fault("$", "expected at least one outcome", "array")])
+        raise InvalidOutcomesError([Fault("$", "expected at least one outcome", "array")])
     paths = [f"$[{index}]" for index in range(len(items))] if isinstance(document, list) else ["$"]
     faults = (fault for item, path in zip(items, paths, strict=True) for fault in _faults(item, path))
     if found := list(islice(faults, MAX_FAULTS)):
-        raise InvalidRowsError(found)
+        raise InvalidOutcomesError(found)
     return [Outcome(**item) for item in items]
 
 

@@ -22,6 +22,7 @@ from api.model_server import Reply, ServedModel
 from api.requests import plain_body
 from api.routes import JSON_TYPE, services
 from api.row_decoder import InvalidRowsError, NotJsonError
+from api.struct_faults import struct_fault
 from api.tensors import (
     REFUSED_PARAMETERS,
     InferRequest,
@@ -144,7 +145,7 @@ def _request_of(model: ServedModel, body: bytes) -> tuple[InferRequest, bytes]:
     try:
         asked = msgspec.convert(document, InferRequest)
     except msgspec.ValidationError as error:
-        raise InvalidRowsError([_fault(error)]) from None
+        raise InvalidRowsError([struct_fault(error)]) from None
     return asked, body[end:]
 
 
@@ -212,12 +213,6 @@ def _described(name: str, datatype: str, *shape: int) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _fault(error: msgspec.ValidationError) -> Fault:
-    """The envelope's fault in msgspec's words, which hold no values."""
-    text, _, path = str(error).partition(" - at ")
-    return Fault(path.strip("`")[:120] or "$", text[:1].lower() + text[1:120], "object")
 
 
 def _json(value: Any) -> Response:

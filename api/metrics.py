@@ -18,7 +18,7 @@ from msgspec import Struct
 from api.faults import Fault, field_of, rule_name
 from api.model_server import Reply
 from api.reloading import ReloadStatus
-from api.row_decoder import InvalidRowsError
+from api.row_decoder import InvalidOutcomesError, InvalidRowsError
 from api.shared_counters import OVERFLOW, Series, SharedCounters, remove_idle, shared_directory
 from models.row_warnings import RowWarning
 from models.schema import Schema
@@ -40,6 +40,8 @@ class Definition(Struct, frozen=True):
     help: str
     labels: tuple[str, ...] = ()
     merge: Callable[[Iterable[int]], int] = sum
+    #: Counts are whole numbers; of a unit of which there are this many in one of the metric's.
+    divisor: int = 1
 
 
 REQUESTS = Definition("mlops_requests_total", "counter", "Requests answered.", ("route", "code"))
@@ -67,11 +69,13 @@ SERVING = Definition("mlops_serving_workers", "gauge", "Workers that serve a ver
 GENERATION = Definition("mlops_plan_generation", "gauge", "Generation of the serving plan in service.", merge=max)
 LOADED = Definition("mlops_model_loaded_timestamp_seconds", "gauge", "When the model was put in service.", merge=max)
 PROBLEMS = Definition("mlops_reload_problem_workers", "gauge", "Workers that could not follow the newest plan.")
+CPU = Definition("process_cpu_seconds_total", "counter", "Processor time of the workers.", divisor=1_000_000)
+MEMORY = Definition("process_resident_memory_bytes", "gauge", "Resident memory of the workers.")
 LOST = Definition(OVERFLOW[0], "counter", "Counts of series for which there was no room.")
 
 DEFINITIONS = (
     *(REQUESTS, SECONDS, IN_FLIGHT, ANSWERS, ROWS, WARNINGS, REFUSALS, REFUSED, FEEDBACK, LOG_FAILURES),
-    *(SERVING, GENERATION, LOADED, PROBLEMS, RELOADS, BAD_BUNDLES, LOST),
+    *(SERVING, GENERATION, LOADED, PROBLEMS, RELOADS, BAD_BUNDLES, CPU, MEMORY, LOST),
 )
 _GAUGES = frozenset(definition.name for definition in DEFINITIONS if definition.kind == "gauge")
 
@@ -114,7 +118,7 @@ class Metrics:
     def problem(self, name: str, error: Exception | None, schema: Schema | None) -> None:
         """Counts a request that was answered with a problem."""
         self.count(REFUSED, name)
-        if isinstance(error, InvalidRowsError):
+        if isinstance(error, InvalidRowsError) and not isinstance(error, InvalidOutcomesError):
             self.refused(error.faults, schema.feature_names if schema else ())
 
     def log_failed(self, log: str, outcome: Literal["refused", "served"]) -> None:
@@ -244,7 +248,13 @@ def _lines(definition: Definition, merged: dict[str, dict[Series, int]]) -> str:
         series = {labels: value for labels, value in series.items() if value}
     if not definition.labels and not series:
         series = {(): 0}
-    return head + "".join(f"{definition.name}{_label_text(definition, k)} {v}\n" for k, v in series.items())
+    return head + "".join(
+        f"{definition.name}{_label_text(definition, k)} {_in_unit(definition, v)}\n" for k, v in series.items()
+    )
+
+
+def _in_unit(definition: Definition, value: int) -> str:
+    return str(value) if definition.divisor == 1 else f"{value / definition.divisor:.6f}"
 
 
 def _histogram(definition: Definition, route: str, series: dict[Series, int]) -> str:

@@ -54,8 +54,10 @@ class Reloader:
         monotonic: Callable[[], float] = time.monotonic,
         prepare: Callable[[], None] = lambda: None,
         observe: Callable[[ReloadStatus, ServedModel | None], None] = lambda _status, _model: None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
-        """`prepare` is called once in each process, before its first look; `observe` after each look at a new plan."""
+        """`prepare` is called once in each process, before its first look; `observe` after each look at a new plan;
+        `tick` in the background after every look."""
         self._server = server
         self._registry = registry
         self._max_rows = max_rows
@@ -63,6 +65,7 @@ class Reloader:
         self._monotonic = monotonic
         self._prepare = prepare
         self._observe = observe
+        self._tick = tick
         self._seen: tuple[int, ...] | None = None
         self._failures = 0
         self._retry_at = 0.0
@@ -111,6 +114,10 @@ class Reloader:
                 self.look()
             except Exception:  # whatever it is, the next plan must still be seen
                 logger.exception("the serving plan could not be looked at")
+            try:
+                self._tick()
+            except Exception:
+                logger.exception("what the server uses could not be noted")
 
     def _follow(self, plan: ServingPlan | None) -> None:
         if plan is None or plan.champion is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -24,6 +25,7 @@ from api.model_server import ModelServer, ServedModel
 from api.reloading import Reloader, ReloadStatus
 from api.requests import JSON_TYPE as JSON_TYPE
 from api.requests import discard_body, json_body, request_id_from
+from api.server_usage import UsageMeter
 from config.settings import Settings
 from models.schema import Schema
 from monitoring.prediction_log import PredictionLog
@@ -59,8 +61,11 @@ def make_services(settings: Settings, registry: Path, logs: Path, clock: Callabl
     log = GuardedLog(PredictionLog(logs, fsync=settings.logging.fsync), settings, metrics)
     server = ModelServer(log, clock=clock, answered=metrics.answered)
 
+    usage = UsageMeter(metrics.counters, logs, clock)
+
     def prepare() -> None:
         metrics.attach()
+        atexit.register(usage.close)  # before the counters are given up: the last registered is called first
         admission.attach()
 
     def observe(status: ReloadStatus, model: ServedModel | None) -> None:
@@ -70,7 +75,7 @@ def make_services(settings: Settings, registry: Path, logs: Path, clock: Callabl
     return Services(
         settings=settings,
         server=server,
-        reloader=Reloader(server, registry, most_rows, prepare=prepare, observe=observe),
+        reloader=Reloader(server, registry, most_rows, prepare=prepare, observe=observe, tick=usage.tick),
         metrics=metrics,
         admission=admission,
         limits=Limits(settings, metrics),

@@ -3,29 +3,36 @@
 RequestError            the caller's mistake
 ├── NotJsonError        the body is not JSON
 ├── InvalidRowsError    the rows break the schema; carries the faults
+│   └── InvalidOutcomesError  outcomes are no outcomes (`api.feedback`)
 └── TooManyRowsError    more rows than one request may have
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from api.faults import MAX_NAME, Fault, collect_faults, has_integer_levels, is_datetime
+from api.faults import Fault, collect_faults, has_integer_levels, is_datetime
 from api.records import Record, Row, attributes_getter, field_name, forget, row_of
+from api.struct_faults import struct_fault
 from models.schema import Feature, Schema
 
-__all__ = ["InvalidRowsError", "NotJsonError", "RequestError", "Row", "RowDecoder", "TooManyRowsError"]
+__all__ = [
+    "InvalidOutcomesError",
+    "InvalidRowsError",
+    "NotJsonError",
+    "RequestError",
+    "Row",
+    "RowDecoder",
+    "TooManyRowsError",
+]
 
 #: Up to this size all faults of a body are collected, which decodes it without a schema: `{}` a few million times over
 #: would take a hundred times its own memory.
 COLLECTED_BYTES = 4 * 2**20
-_JSON_TYPES = {"str": "string", "bool": "boolean", "int": "number", "float": "number", "null": "null"}
-_GOT = re.compile(r"got `(\w+)`")
 
 
 class RequestError(Exception):
@@ -37,9 +44,17 @@ class NotJsonError(RequestError):
 
 
 class InvalidRowsError(RequestError):
+    detail = "the rows do not fit the model's schema"
+
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("the rows do not fit the model's schema")
+        super().__init__(self.detail)
         self.faults = tuple(faults)
+
+
+class InvalidOutcomesError(InvalidRowsError):
+    """Its faults are of the outcomes' own fields, whatever features the model has."""
+
+    detail = "the outcomes are not as they must be"
 
 
 class TooManyRowsError(RequestError):
@@ -87,27 +102,24 @@ class RowDecoder:
             raise InvalidRowsError(faults)
         return self._rows(items)
 
-    def _decode_strictly(self, body: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Struct]:
+    def _decode_strictly(self, body: bytes, decoder: msgspec.json.Decoder[Any]) -> Sequence[Record]:
         try:
             decoded = decoder.decode(body)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise self._refusal(body, error) from None
+            return self._without_the_struct(body, error)
         except ValueError as error:
             raise _not_json(error) from None
         structs = decoded if isinstance(decoded, list) else [decoded]
         dates = self._dates_of
         if not structs or (dates is not None and not all(_are_dates(dates(struct)) for struct in structs)):
-            raise self._refusal(body, None)
+            return self._without_the_struct(body, None)
         if self._forgotten:
             forget(self._forgotten, structs)
         return structs
 
     def _decode_plainly(self, body: bytes) -> list[Row]:
         """The same for schemas with a name that no struct field can carry: checked in Python, slower."""
-        document = self._document(body)
-        if faults := collect_faults(self._schema, document):
-            raise self._refused(document, faults)
-        return self._rows(_items(document))
+        return self._checked(self._document(body))
 
     def _rows(self, items: Sequence[dict[str, Any]]) -> list[Row]:
         rows = [{name: item[name] for name in self._names} for item in items]
@@ -115,19 +127,26 @@ class RowDecoder:
             row.update({name: float(row[name]) for name in self._whole if row[name] is not None})
         return rows
 
-    def _refusal(self, body: bytes, error: Exception | None) -> RequestError:
-        """Why the strict pass has failed: every fault, or of a large body the one that msgspec met first."""
-        if len(body) > COLLECTED_BYTES and isinstance(error, msgspec.ValidationError):
-            return InvalidRowsError([_as_fault(error)])
+    def _without_the_struct(self, body: bytes, error: msgspec.ValidationError | RecursionError | None) -> list[Row]:
+        """Why the strict pass has failed: every fault, or of a large body the one that msgspec met first.
+
+        There is no fault where a repeated key had a wrong value before its last one; then these are the rows.
+        """
+        first = error if isinstance(error, msgspec.ValidationError) else None
+        if first is not None and len(body) > COLLECTED_BYTES:
+            raise InvalidRowsError([struct_fault(first, self._schema.features)])
         try:
             document = self._document(body)
-        except InvalidRowsError as refusal:  # not even decodable without a schema; the strict pass knows the path
-            return InvalidRowsError([_as_fault(error)]) if error else refusal
-        except NotJsonError as refusal:
-            return refusal
+        except InvalidRowsError:  # not even decodable without a schema; the strict pass knows the path
+            if first is None:
+                raise
+            raise InvalidRowsError([struct_fault(first, self._schema.features)]) from None
+        return self._checked(document)
+
+    def _checked(self, document: Any) -> list[Row]:
         if faults := collect_faults(self._schema, document):
-            return self._refused(document, faults)
-        return InvalidRowsError([_as_fault(error)])
+            raise self._refused(document, faults)
+        return self._rows(_items(document))
 
     def _refused(self, document: Any, faults: list[Fault]) -> RequestError:
         if isinstance(document, list) and len(document) > self._max_rows:
@@ -138,7 +157,7 @@ class RowDecoder:
         try:
             return self._plain.decode(body)
         except msgspec.ValidationError as error:
-            raise InvalidRowsError([_as_fault(error)]) from None
+            raise InvalidRowsError([struct_fault(error)]) from None
         except RecursionError:
             raise NotJsonError("the body is nested too deeply") from None
         except ValueError as error:
@@ -187,11 +206,3 @@ def _not_json(error: Exception) -> NotJsonError:
     if isinstance(error, UnicodeDecodeError):
         return NotJsonError("the body is not UTF-8")
     return NotJsonError(str(error))
-
-
-def _as_fault(error: Exception | None) -> Fault:
-    """msgspec's own words for what is not collected, such as a whole number of thousands of digits; never a value."""
-    text, _, path = str(error or "does not fit the schema").partition(" - at ")
-    found = _GOT.search(text)
-    got = _JSON_TYPES.get(found[1], found[1]) if found else "number" if "range" in text else "object"
-    return Fault(path.strip("`")[:MAX_NAME] or "$", (text[:1].lower() + text[1:])[:MAX_NAME], got)

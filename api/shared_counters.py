@@ -72,6 +72,11 @@ class SharedCounters:
             self._descriptor, self._directory = -1, None
 
     @property
+    def directory(self) -> Path | None:
+        """Where the blocks of all workers lie; None for one that counts for itself alone."""
+        return self._directory
+
+    @property
     def is_attached(self) -> bool:
         """Whether `attach` was called in this process."""
         return self._process == os.getpid()
@@ -176,7 +181,7 @@ def remove_idle(directory: Path | None) -> None:
         keeper = _lock(directory / _KEEPER)
         if keeper is None:
             return
-        for path in (*directory.glob("*.counters"), directory / "rates"):
+        for path in (*directory.glob("*.counters"), directory / "rates", directory / "usage"):
             descriptor = _lock(path)
             if descriptor is not None:
                 path.unlink()

@@ -18,16 +18,16 @@ def write_initial_configuration(data: str, target: str, query: str | None) -> Pa
     from pipeline.table_reading import read_table
 
     path = state_home() / "pipeline_config.yaml"
-    if _is_for(path, data, target):
+    if _is_for(path, data, target, query):
         return path
     settings = Settings(data=DataSettings(source=data, query=query))
     write_configuration(read_table(settings.data, data), target, path, data, settings)
     return path
 
 
-def _is_for(path: Path, data: str, target: str) -> bool:
+def _is_for(path: Path, data: str, target: str, query: str | None) -> bool:
     """Whether there is a configuration for this very table already, so that `init` may be repeated."""
     if not path.is_file():
         return False
     known = load_settings(path)
-    return known.data.source == data and known.target_column == target
+    return (known.data.source, known.data.query, known.target_column) == (data, query, target)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from monitoring.job_records import JobRecord
     from monitoring.log_lag import LogLag
     from monitoring.promotion_history import Promotion
+    from monitoring.report_data import Report
     from monitoring.run_records import RunRecord
     from pipeline.orchestrator import RunOutcome
     from pipeline.retraining import RetrainingOutcome
@@ -62,9 +63,12 @@ def print_run(outcome: RunOutcome) -> None:
 
 def print_retraining(outcome: RetrainingOutcome) -> None:
     if outcome.run is None:
-        say("nothing new: no file has arrived that was not used before")
+        say(outcome.why)
         return
     print_run(outcome.run)
+    say(f"retrained ({outcome.trigger}): {outcome.why}")
+    if outcome.labelled_rows:
+        say(f"{outcome.labelled_rows:,} outcomes that came back joined the table")
     if outcome.files:
         say(f"used {', '.join(outcome.files)} ({outcome.policy}); archived in data/processed/")
 
@@ -73,6 +77,13 @@ def print_drift(report: DriftReport) -> None:
     from monitoring.reports import drift_text
 
     click.echo(drift_text(report))
+
+
+def print_report(report: Report) -> None:
+    from monitoring.performance_text import performance_text
+    from pipeline.reporting import latest_drift_text
+
+    click.echo(f"{performance_text(report)}\n{latest_drift_text(report)}")
 
 
 def print_cycle(outcome: CycleOutcome) -> None:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -49,7 +50,7 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 
 def diagnose() -> list[Finding]:
-    """All findings, in the order in which things depend on each other. Changes nothing but makes an absent store."""
+    """All findings, in the order in which things depend on each other. Makes an absent state root and store."""
     findings = [_python(), *_packages(), _home()]
     try:
         settings = load_settings()
@@ -114,6 +115,8 @@ def _packages() -> Iterator[Finding]:
 
 def _home() -> Finding:
     home = state_home()
+    with suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
     if home.is_dir() and os.access(home, os.W_OK):
         return _ok("state root", f"{home} can be written")
     return Finding(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
+from commands.people import user_name
 from config.errors import ProductError
 from config.home import is_absent_sqlite
 from config.settings import Settings, load_settings
@@ -77,17 +77,21 @@ def promote_version(version: str, why: str, force: bool) -> Promotion:
         if champion is not None and not force:
             _require_fit(deployment, champion, version)
         kind: PromotionKind = "promote" if champion is not None else "first"
-        return deployment.promote(version, kind, who=_user(), why=why or "promoted by hand")
+        return deployment.promote(version, kind, who=user_name(), why=why or "promoted by hand")
 
 
 def rollback_version(why: str) -> Promotion:
     """Puts the version that served before back in service; raises `DeploymentError` when there is none."""
     with _alone("main.py models rollback") as deployment:
         champion = deployment.registry.champion()
-        target = deployment.history.rollback_target(champion) if champion else None
+        if champion is None:
+            raise DeploymentError("nothing is in service yet; next: python main.py run")
+        target = deployment.history.rollback_target(champion)
         if target is None:
             raise DeploymentError("nothing served before the version in service; `models list` shows what there is")
-        return deployment.promote(target, "rollback", who=_user(), why=why or f"rolled back from version {champion}")
+        return deployment.promote(
+            target, "rollback", who=user_name(), why=why or f"rolled back from version {champion}"
+        )
 
 
 @contextmanager
@@ -166,10 +170,3 @@ def _pair(one: VersionInfo, two: VersionInfo, name: str) -> tuple[float | None, 
 
 def _registry(settings: Settings) -> Registry:
     return Registry(settings.mlflow_address, settings.registered_model_name)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
-        return "unknown"

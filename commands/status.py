@@ -5,6 +5,7 @@ It answers in under a second and while MLflow is down, so it never asks MLflow.
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 
 import msgspec
@@ -53,13 +54,15 @@ class Status(Struct, frozen=True, kw_only=True):
 def current_status() -> Status:
     settings, now = load_settings(), datetime.now(UTC)
     recorded = _recorded(settings.store_address, now)
+    if _ended_without_a_word(recorded.last_run):  # or has it ended well between two looks?
+        recorded = _recorded(settings.store_address, now)
     return Status(
         timestamp=now,
         home=str(state_home()),
         in_service=_in_service(),
         scheduler=lock_holder("scheduler"),
         pipeline=lock_holder("pipeline"),
-        last_run=recorded.last_run,
+        last_run=_as_it_is(recorded.last_run),
         jobs=recorded.jobs,
         incidents=recorded.incidents,
         last_prediction_at=_last_prediction(),
@@ -91,6 +94,19 @@ def _recorded(address: str, now: datetime) -> _Recorded:
             )
     except StoreError as error:
         return _Recorded(problem=str(error))
+
+
+def _ended_without_a_word(run: RunRecord | None) -> bool:
+    """Whether a run of this host is recorded as running and nobody is at work: the next run says so in the store."""
+    running = run is not None and run.status == "running" and run.host == socket.gethostname()
+    return running and lock_holder("pipeline") is None
+
+
+def _as_it_is(run: RunRecord | None) -> RunRecord | None:
+    if run is None or not _ended_without_a_word(run):
+        return run
+    error = "its process ended without a word; the next run repairs what it left"
+    return msgspec.structs.replace(run, status="interrupted", error=error)
 
 
 def _in_service() -> InService | None:

@@ -123,6 +123,7 @@ def _kind(described: inspect.Type) -> str:
         inspect.VarTupleType: "list",
         inspect.DictType: "mapping",
         inspect.NoneType: "null",
+        inspect.StructType: "mapping",
     }
     return names[type(described)]
 
@@ -139,6 +140,8 @@ def _range(described: inspect.Type) -> str:
         return _bounds(described)
     if isinstance(described, inspect.StrType):
         return _lengths(described)
+    if isinstance(described, inspect.StructType):
+        return f"mappings with the keys {', '.join(field.name for field in described.fields)}"
     if isinstance(described, inspect.VarTupleType):
         least = f" of at least {described.min_length} out" if described.min_length else ""
         return f"a list{least} of {_range(described.item_type).removeprefix('one of ')}"

@@ -7,6 +7,8 @@
     ├── KeysError               the server's keys                    api/keys.py
     ├── StateLockedError        somebody else is at work             config/state_lock.py
     ├── StoreError              the store                            monitoring/store.py
+    ├── IncidentError           an incident that is not there        monitoring/incidents.py
+    ├── MonitorError        2   a monitor that cannot be set so      monitoring/monitors.py
     ├── RegistryError           MLflow                               models/mlflow_connection.py
     ├── BundleError             a model's files                      models/bundle.py
     ├── PlanError               the serving plan                     models/serving_plan.py
@@ -27,3 +29,9 @@ class ProductError(Exception):
     """Expected: the command line prints its message and ends with its code."""
 
     exit_code: ClassVar[int] = 1
+
+
+def mend(reason: str, usual: str) -> str:
+    """What to do about `reason`: `usual`, unless it is a full disk, of which databases speak in their own words."""
+    full = "disk is full" in reason or "No space left" in reason
+    return "free some space on that disk" if full else usual

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
+from config.alert_settings import AlertSettings
 from config.errors import ProductError
 from config.home import PROJECT_ROOT, sqlite_url_under_home, state_home, under_home
+from config.section import Section
 
 ENVIRONMENT_PREFIX = "MLOPS_"
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -27,6 +29,8 @@ Hours = Annotated[float, Meta(gt=0.0, le=8760.0)]
 Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Name = Annotated[str, Meta(min_length=1, max_length=250)]
+#: A path or a URL, as long as a file system takes it.
+Address = Annotated[str, Meta(min_length=1, max_length=4096)]
 Metric = Literal[
     "accuracy",
     "balanced_accuracy",
@@ -48,18 +52,14 @@ class ConfigurationError(ProductError):
     exit_code = 2
 
 
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
 class DataSettings(Section, frozen=True):
-    source: Name = "data/raw/training.csv"
+    source: Address = "data/raw/training.csv"
     query: str | None = None
     format: Literal["auto", "csv", "json", "jsonl", "parquet", "excel"] = "auto"
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
     encoding: str | None = None
     sheet: str | None = None
-    incoming: Name = "data/incoming"
+    incoming: Address = "data/incoming"
 
 
 class DataSplitSettings(Section, frozen=True):
@@ -126,11 +126,23 @@ class RetrainingSettings(Section, frozen=True):
             description="daily or a day of the week, and HH:MM",
         ),
     ] = "sunday 02:00"
+    triggers: tuple[Literal["schedule", "new_data", "drift", "degradation"], ...] = (
+        "schedule",
+        "drift",
+        "degradation",
+    )
+    use_feedback: bool = True
+    feedback_rows: Count = 100_000
+    minimum_labelled_rows: Annotated[int, Meta(ge=0)] = 500
+    cool_down_hours: Annotated[float, Meta(ge=0.0, le=8760.0)] = 24.0
+    minimum_expected_gain: Share = 0.005
 
 
 class AlertThresholds(Section, frozen=True):
     accuracy_drop: Share = 0.05
     drift_score: Share = 0.1
+    error_rate: Share = 0.05
+    latency_ms: Annotated[float, Meta(gt=0.0, le=1e9)] = 500.0
 
 
 class MonitoringSettings(Section, frozen=True):
@@ -168,13 +180,13 @@ class LabelSettings(Section, frozen=True):
 
 
 class StoreSettings(Section, frozen=True):
-    url: Name = "sqlite:///mlops.db"
+    url: Address = "sqlite:///mlops.db"
 
 
 class Settings(Section, frozen=True):
     experiment_name: Name = "tabular_production"
     registered_model_name: Name = "production_model"
-    mlflow_uri: Name = "sqlite:///mlflow.db"
+    mlflow_uri: Address = "sqlite:///mlflow.db"
     target_column: Name = "target"
     data: DataSettings = field(default_factory=DataSettings)
     data_split: DataSplitSettings = field(default_factory=DataSplitSettings)
@@ -185,6 +197,7 @@ class Settings(Section, frozen=True):
     promotion: PromotionSettings = field(default_factory=PromotionSettings)
     retraining: RetrainingSettings = field(default_factory=RetrainingSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     labels: LabelSettings = field(default_factory=LabelSettings)
@@ -318,7 +331,14 @@ def _path_first(message: str) -> str:
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
     if unknown:
         return f"{path}.{unknown[1]}: unknown key; docs/configuration.md lists every setting"
-    return f"{path}: {text[:1].lower()}{text[1:]}"
+    return f"{path}: {text[:1].lower()}{text[1:]}{_choices(path) if text.startswith('Invalid enum') else ''}"
+
+
+def _choices(path: str) -> str:
+    from config.documentation import settings
+
+    name = re.sub(r"\[.*?\]", "", path.removeprefix("$."))
+    return next((f"; expected {setting.range}" for setting in settings() if setting.path == name), "")
 
 
 def logs_directory() -> Path:

@@ -30,7 +30,7 @@ curl -s "$server/predict" -H 'Content-Type: application/json' -d '{"Seniority": 
   "Marital": "married", "Records": "no", "Job": "freelance", "Expenses": 73, "Income": 129.0, "Assets": 0.0, "Debt": null,
   "Amount": 800, "Price": 846}' | "$python" -m json.tool
 say "curl $server/predict -H 'Content-Type: application/json' -d '{\"Seniority\": \"nine\"}'"
-curl -s "$server/predict" -H 'Content-Type: application/json' -d '{"Seniority": "nine"}' | "$python" -m json.tool | head -n 20
+curl -s "$server/predict" -H 'Content-Type: application/json' -d '{"Seniority": "nine"}' | "$python" -m json.tool | sed -n 1,20p
 
 main drift --data later.csv
 main drift --data richer.csv --fail-on-drift

@@ -27,6 +27,8 @@ SCHEMA = "schema.json"
 MODEL = "model.onnx"
 REFERENCE = "reference.json"
 CHECKS = "checks.json"
+#: Monitoring's: no server reads it, and a bundle may lack it.
+ESTIMATOR = "estimator.onnx"
 SERVED_FILES = (SCHEMA, MODEL, CHECKS)
 T = TypeVar("T")
 

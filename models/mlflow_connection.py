@@ -24,7 +24,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from config.errors import ProductError
+from config.errors import ProductError, mend
+from models.mlflow_database import is_made, make_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,6 +50,7 @@ ENVIRONMENT = {
 #: Files are sent and fetched with more patience than this product's short questions.
 TRANSFER_SECONDS = "120"
 CONNECT_SECONDS = 3.0
+SQLITE = "sqlite:///"
 HEAVY_MODULES = ("mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "skops.io")
 
 
@@ -84,6 +86,8 @@ class MlflowConnection:
         import mlflow
 
         _quieten()
+        if self.address.startswith(SQLITE):
+            make_database(_sqlite_file(self.address))
         mlflow.set_tracking_uri(self.address)
         mlflow.set_registry_uri(self.address)
         return mlflow.MlflowClient(tracking_uri=self.address, registry_uri=self.address)
@@ -105,7 +109,7 @@ class MlflowConnection:
                 raise
             raise RegistryError(
                 f"MLflow at {without_password(self.address)} could not {intent}: {_first_line(error)}; "
-                "check `mlflow_uri` and that MLflow answers there"
+                f"{mend(str(error), 'check `mlflow_uri` and that MLflow answers there')}"
             ) from error
 
 
@@ -165,8 +169,8 @@ def without_password(address: str) -> str:
 def _check_reachable(address: str) -> None:
     """A short look before MLflow's own: it retries a database that is away for an hour."""
     try:
-        if address.startswith("sqlite:///"):
-            _check_sqlite(Path(address.removeprefix("sqlite:///").partition("?")[0]))
+        if address.startswith(SQLITE):
+            _check_sqlite(_sqlite_file(address))
         elif address.startswith(("http://", "https://")):
             _check_server(address)
         elif (parts := urlsplit(address)).hostname:
@@ -194,8 +198,14 @@ def _check_server(address: str) -> None:
         raise error.reason if isinstance(error.reason, OSError) else error from None
 
 
+def _sqlite_file(address: str) -> Path:
+    return Path(address.removeprefix(SQLITE).partition("?")[0])
+
+
 def _check_sqlite(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_made(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
     connection = sqlite3.connect(path, timeout=CONNECT_SECONDS)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from config.errors import ProductError
 from models.binning import Binner, Bins, Numbers, learn_bins
 from models.encoding import RawColumn
+from models.error_model import ErrorModelProfile
 from models.schema import ClassLabel, Feature, Kind, Level, Schema
 
 REFERENCE_FORMAT = 1
@@ -116,6 +117,8 @@ class Reference(Struct, frozen=True, kw_only=True):
     scores: ScoreProfile | None = None
     #: Metrics of the test part: what performance is later compared with.
     metrics: dict[str, float | None] = {}
+    #: What the `estimator.onnx` beside it was fitted on; None when there is none.
+    error_model: ErrorModelProfile | None = None
     #: Lags were taken to a moment given for each row (else to the latest of the row's own dates).
     lag_to_moment: bool = False
     #: How much each feature matters to the model, in shares of all, by name; empty in bundles of older releases.

@@ -3,25 +3,30 @@ incidents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from config.home import under_home
 from config.settings import Settings, registry_directory
 from models.bundle import REFERENCE, Bundle, BundleError, read_bundle
-from models.reference import decode_reference
+from models.reference import Reference, decode_reference
 from models.serving_plan import ServingPlan, read_plan
 from monitoring.alerts import Alerts
 from monitoring.drift_checks import DriftChecks
 from monitoring.drift_detection import DriftDetector
+from monitoring.drift_findings import drift_findings
 from monitoring.drift_report import DriftReport, DriftThresholds
-from monitoring.incidents import SEVERITIES, Finding, Incident, IncidentKind, Incidents, Severity
+from monitoring.incidents import Finding, Incident, IncidentKind, Incidents
 from monitoring.live_quality import FRAGMENTS, fragment_findings, quality_findings, unprofiled_words
 from monitoring.log_ingestion import IngestionReport
 from monitoring.log_places import line_counts
+from monitoring.monitors import Monitor, monitor_for
+from monitoring.performance_estimation import PerformanceEstimate, estimate_performance
+from monitoring.performance_metrics import PerformanceReport
 from monitoring.plain_json import encode
 from monitoring.profile_codec import merge_encoded
 from monitoring.store import Store
@@ -29,6 +34,8 @@ from monitoring.window_records import Window, hour_start, window
 
 #: How far back a cycle looks when its frequency is shorter: a night's few rows say little.
 LEAST_WINDOW = timedelta(hours=24)
+#: What a cycle looks for.
+KINDS: tuple[IncidentKind, ...] = ("data_drift", "prediction_drift", "data_quality")
 
 
 class CycleOutcome(Struct, frozen=True, kw_only=True):
@@ -45,6 +52,8 @@ class CycleOutcome(Struct, frozen=True, kw_only=True):
     #: Lines of the logs of these days that are none: remains of writes cut short.
     fragments: int
     drift: DriftReport | None
+    #: The accuracy of these rows, told without their outcomes.
+    estimate: PerformanceEstimate | None
     note: str
     #: Sentences on what the figures leave out.
     remarks: list[str]
@@ -52,6 +61,8 @@ class CycleOutcome(Struct, frozen=True, kw_only=True):
     ingestion: IngestionReport | None
     #: Those that are unresolved now.
     incidents: list[Incident]
+    #: What outcomes say, where that was checked too.
+    performance: PerformanceReport | None = None
 
 
 def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionReport | None = None) -> CycleOutcome:
@@ -61,16 +72,21 @@ def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionRe
     """
     since = hour_start(now - max(LEAST_WINDOW, timedelta(hours=settings.monitoring.drift_detection_frequency)))
     plan = read_plan(registry_directory())
-    alerts = Alerts(Incidents(store), under_home("alerts"))
+    alerts = Alerts.of(settings, store)
     lines, fragments = line_counts(store, since, now)
-    alerts.settle(("data_quality",), None, fragment_findings(lines, fragments), now, subject=FRAGMENTS)
-    report, seen, version = None, None, None
+    report, seen, version, estimate = None, None, None, None
     if plan is not None and plan.champion is not None:
         version = plan.champion.version
-        detector = detector_of(settings, service_bundle(plan))
+    watched = _Watched.of(settings, store, version)
+    if "data_quality" in watched.kinds:
+        alerts.settle(("data_quality",), None, fragment_findings(lines, fragments), now, subject=FRAGMENTS)
+    if version is not None:
+        detector = watched.detector(decode_reference(service_bundle(plan).extra[REFERENCE]))
         seen = window(store, detector.layout, version, since, now)
-        report = _check(store, alerts, detector, version, seen, since, now)
-        alerts.settle(_decided(report), version, _findings(settings, version, report, seen, detector), now)
+        estimate = estimate_performance(store, version, since, now, now, detector.reference.error_model)
+        report = _check(store, alerts, detector, watched, version, seen, since, now)
+        found = _findings(watched, version, report, seen, detector, estimate)
+        alerts.settle(watched.decided(report), version, found, now)
     return CycleOutcome(
         timestamp=now,
         model_version=version,
@@ -80,8 +96,9 @@ def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionRe
         unprofiled_rows=seen.unprofiled_rows if seen else 0,
         fragments=fragments,
         drift=report,
+        estimate=estimate,
         note=report.note if report else "nothing is in service yet; next: python main.py run",
-        remarks=list(_remarks(seen, read)),
+        remarks=[*watched.remarks(), *_remarks(seen, read)],
         ingestion=read,
         incidents=Incidents(store).unresolved(),
     )
@@ -99,30 +116,80 @@ def detector_of(settings: Settings, bundle: Bundle) -> DriftDetector:
     return DriftDetector(decode_reference(bundle.extra[REFERENCE]), DriftThresholds.from_settings(settings))
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """The monitors of a cycle, by kind."""
+
+    monitors: dict[IncidentKind, Monitor]
+
+    @classmethod
+    def of(cls, settings: Settings, store: Store, version: str | None) -> Self:
+        model = settings.registered_model_name
+        return cls({kind: monitor_for(store, settings, kind, model, version) for kind in KINDS})
+
+    @property
+    def kinds(self) -> tuple[IncidentKind, ...]:
+        """Those that are looked for: not paused."""
+        return tuple(kind for kind, monitor in self.monitors.items() if not monitor.paused)
+
+    def thresholds(self, kind: IncidentKind) -> DriftThresholds:
+        known = self.monitors[kind].thresholds
+        return DriftThresholds(p_value=known["p_value"], effect=known["effect"], share_effect=known["share_effect"])
+
+    def detector(self, reference: Reference) -> DriftDetector:
+        return DriftDetector(reference, self.thresholds("data_drift"))
+
+    def scores(self) -> dict[IncidentKind, float]:
+        return {kind: self.monitors[kind].thresholds["drift_score"] for kind in ("data_drift", "prediction_drift")}
+
+    def decided(self, report: DriftReport) -> tuple[IncidentKind, ...]:
+        """What the check could tell: a night's few rows resolve nothing."""
+        return () if report.status == "not_enough_data" else self.kinds
+
+    def remarks(self) -> Iterator[str]:
+        for kind, monitor in self.monitors.items():
+            if monitor.paused:
+                yield f"the monitor of {kind} is paused; python main.py monitors resume {kind}"
+
+
 def _check(
-    store: Store, alerts: Alerts, detector: DriftDetector, version: str, seen: Window, since: datetime, now: datetime
+    store: Store,
+    alerts: Alerts,
+    detector: DriftDetector,
+    watched: _Watched,
+    version: str,
+    seen: Window,
+    since: datetime,
+    now: datetime,
 ) -> DriftReport:
     """The verdict on a window, kept in the store."""
     profile = seen.profile if seen.profile is not None else merge_encoded((), detector.layout)
     report = detector.detect(profile, now, seen.withheld)
+    of_answers = watched.thresholds("prediction_drift")
+    if of_answers != detector.thresholds:
+        other = DriftDetector(detector.reference, of_answers).detect(profile, now, seen.withheld)
+        report = structs.replace(report, prediction_drift=other.prediction_drift)
     plain = msgspec.json.decode(encode(report))
     DriftChecks(store).add(version, now, report.rows, plain, window_from=since, window_to=now)
     alerts.resolve_superseded(version, now)
     return report
 
 
-def _decided(report: DriftReport) -> tuple[IncidentKind, ...]:
-    """What the check could tell: a night's few rows resolve nothing."""
-    if report.status == "not_enough_data":
-        return ()
-    return "data_drift", "prediction_drift", "data_quality"
-
-
 def _findings(
-    settings: Settings, version: str, report: DriftReport, seen: Window, detector: DriftDetector
+    watched: _Watched,
+    version: str,
+    report: DriftReport,
+    seen: Window,
+    detector: DriftDetector,
+    estimate: PerformanceEstimate,
 ) -> Iterator[Finding]:
-    yield from _drift_findings(settings, version, report)
-    yield from quality_findings(version, seen, detector.reference, detector.thresholds)
+    trained = detector.reference.metrics.get("accuracy")
+    loss = None if trained is None or estimate.accuracy is None else trained - estimate.accuracy
+    found = [
+        *drift_findings(version, report, watched.scores(), loss),
+        *quality_findings(version, seen, detector.reference, detector.thresholds),
+    ]
+    yield from (finding for finding in found if finding.kind in watched.kinds)
 
 
 def _remarks(seen: Window | None, read: IngestionReport | None) -> Iterator[str]:
@@ -134,37 +201,3 @@ def _remarks(seen: Window | None, read: IngestionReport | None) -> Iterator[str]
     if read is not None and not read.finished:
         held = "another process was reading the logs" if read.busy else f"{read.lag_bytes:,} bytes of the logs wait"
         yield f"{held}: the newest rows may not be in these figures"
-
-
-def _drift_findings(settings: Settings, version: str, report: DriftReport) -> Iterable[Finding]:
-    if report.overall_drift:
-        words = [report.feature_scores[name].words or name for name in report.drifted_features[:5]]
-        share = f"{len(report.drifted_features)} of {len(report.feature_scores)}"
-        yield Finding(
-            kind="data_drift",
-            severity=_severity(report.severity, report.drift_score, settings),
-            cause=f"{share} features have drifted: {'; '.join(words)}",
-            next="python main.py retrain, once rows like these have their outcomes",
-            model_version=version,
-            features=tuple(report.drifted_features),
-            evidence={"drift_score": report.drift_score, "rows": report.rows},
-        )
-    prediction = report.prediction_drift
-    if prediction is not None and prediction.overall_drift:
-        words = [prediction.scores[name].words or name for name in prediction.drifted_scores[:5]]
-        yield Finding(
-            kind="prediction_drift",
-            severity=_severity(prediction.severity, prediction.drift_score, settings),
-            cause=f"the model's answers have drifted: {'; '.join(words)}",
-            next="python main.py status",
-            model_version=version,
-            evidence={"drift_score": prediction.drift_score, "rows": prediction.rows},
-        )
-
-
-def _severity(found: str, score: float, settings: Settings) -> Severity:
-    """By the largest effect; at least high when the mean over all features passes the configured score."""
-    severity: Severity = "low" if found == "none" else found  # type: ignore[assignment]
-    if score > settings.monitoring.alert_thresholds.drift_score and SEVERITIES.index(severity) < 2:
-        return "high"
-    return severity

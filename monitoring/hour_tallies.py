@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from msgspec import UNSET, Struct
@@ -35,6 +35,7 @@ LATENCY_EDGES: Numbers = 0.05 * np.power(1.1, np.arange(153.0))
 #: More kinds of warnings than a server knows are counted together.
 _MOST_CODES, _OTHER_CODES = 16, "other"
 _MILLION = 1_000_000
+Whole = TypeVar("Whole", int, NDArray[np.int64])
 
 
 class HourKey(Struct, frozen=True, order=True):
@@ -61,6 +62,10 @@ class HourTally:
     latency_counts: Counts = field(default_factory=lambda: np.zeros(len(LATENCY_EDGES) + 1, dtype=np.int64))
     latency_microseconds: int = 0
     confidence_millionths: int = 0
+    #: Rows with an estimate c of the chance that the answer is right, the sum of c, and of c(1 - c), in millionths.
+    estimated_rows: int = 0
+    estimate_millionths: int = 0
+    estimate_variance_millionths: int = 0
 
     def add_figures(self, other: HourTally) -> None:
         """Adds all but the profile."""
@@ -73,18 +78,39 @@ class HourTally:
         self.latency_counts += other.latency_counts
         self.latency_microseconds += other.latency_microseconds
         self.confidence_millionths += other.confidence_millionths
+        self.estimated_rows += other.estimated_rows
+        self.estimate_millionths += other.estimate_millionths
+        self.estimate_variance_millionths += other.estimate_variance_millionths
 
 
-def tally_lines(
-    lines: Sequence[LoggedPrediction], moments: Sequence[int], models: KnownModels
-) -> dict[HourKey, HourTally]:
+class Tallied(Struct, frozen=True):
+    """What a batch of lines adds to the hours, and for each line the estimate that its answer is right, in millionths
+    (None where there is none)."""
+
+    tallies: dict[HourKey, HourTally]
+    estimates: list[int | None]
+
+
+def tally_lines(lines: Sequence[LoggedPrediction], moments: Sequence[int], models: KnownModels) -> Tallied:
     """Counts lines; `moments` are their times in microseconds since 1970 UTC."""
     tallies: dict[HourKey, HourTally] = {}
+    estimates: list[int | None] = [None] * len(lines)
     for key, positions in _groups(lines, moments):
-        of_key = lines if len(positions) == len(lines) else [lines[position] for position in positions]
+        whole = len(positions) == len(lines)
+        of_key = lines if whole else [lines[position] for position in positions]
         times = np.array([moments[position] for position in positions]) / _MILLION
-        tallies[key] = _tally(of_key, times, models.get(key.model_version))
-    return tallies
+        tallies[key], found = _tally(of_key, times, models.get(key.model_version))
+        if whole:
+            estimates = found
+        else:
+            for position, estimate in zip(positions, found, strict=True):
+                estimates[position] = estimate
+    return Tallied(tallies, estimates)
+
+
+def estimate_variance(millionths: Whole) -> Whole:
+    """c(1 - c) of a row, or of each, in millionths, of c in millionths: what a row adds wherever it is counted."""
+    return (millionths * (_MILLION - millionths) + _MILLION // 2) // _MILLION
 
 
 def latency_quantile(counts: Counts, share: float) -> float | None:
@@ -118,7 +144,9 @@ def _groups(lines: Sequence[LoggedPrediction], moments: Sequence[int]) -> Iterat
         yield HourKey(EPOCH + timedelta(hours=hour), *names), positions
 
 
-def _tally(lines: Sequence[LoggedPrediction], times: Numbers, model: KnownModel | None) -> HourTally:
+def _tally(
+    lines: Sequence[LoggedPrediction], times: Numbers, model: KnownModel | None
+) -> tuple[HourTally, list[int | None]]:
     tally = HourTally(rows=len(lines), fallback_rows=sum([line.fallback for line in lines]))
     warned = [line.warnings for line in lines if line.warnings]
     tally.warned_rows = len(warned)
@@ -129,22 +157,34 @@ def _tally(lines: Sequence[LoggedPrediction], times: Numbers, model: KnownModel 
     tally.confidence_millionths = _whole_sum(_finite([line.max_probability for line in lines]) * _MILLION)
     if model is None:
         tally.unprofiled_rows = len(lines)
-    else:
-        tally.profile, tally.withheld = _profile(lines, times, model)
-    return tally
-
-
-def _profile(lines: Sequence[LoggedPrediction], times: Numbers, model: KnownModel) -> tuple[WindowProfile, set[str]]:
-    columns = model.columns([line.input_data for line in lines])
-    raw: list[RawColumn | None] = []
-    withheld = set()
-    for feature, values in zip(model.schema.features, columns, strict=True):
-        column = raw_values(feature, values)
-        raw.append(column)
-        if column is None:
-            withheld.add(feature.name)
+        return tally, [None] * len(lines)
+    raw = _raw_columns(lines, model)
+    tally.withheld = {name for name, column in zip(model.schema.feature_names, raw, strict=True) if column is None}
     probabilities = _probabilities(lines, len(model.schema.classes))
-    return model.profiler.profile(raw, probabilities, times, len(lines)), withheld
+    tally.profile = model.profiler.profile(raw, probabilities, times, len(lines))
+    return tally, _count_estimates(tally, model.estimates(raw, probabilities))
+
+
+def _count_estimates(tally: HourTally, estimates: Numbers | None) -> list[int | None]:
+    """Adds the rows' estimates to the tally and gives them back in millionths."""
+    if estimates is None:
+        return [None] * tally.rows
+    known = np.isfinite(estimates)
+    millionths = np.rint(estimates[known] * _MILLION).astype(np.int64)
+    tally.estimated_rows = len(millionths)
+    tally.estimate_millionths = int(millionths.sum())
+    tally.estimate_variance_millionths = int(estimate_variance(millionths).sum())
+    found: list[int] = millionths.tolist()
+    if known.all():
+        return list(found)
+    following = iter(found)
+    return [next(following) if is_known else None for is_known in known]
+
+
+def _raw_columns(lines: Sequence[LoggedPrediction], model: KnownModel) -> list[RawColumn | None]:
+    """The lines' features; None for one that the field policy withholds."""
+    columns = model.columns([line.input_data for line in lines])
+    return [raw_values(feature, values) for feature, values in zip(model.schema.features, columns, strict=True)]
 
 
 def raw_values(feature: Feature, values: Sequence[Any]) -> RawColumn | None:

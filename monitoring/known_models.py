@@ -1,10 +1,12 @@
-"""What ingestion must know of a model version to count its rows: the schema and the reference of its bundle here.
+"""What ingestion must know of a model version to count its rows: the schema, the reference and, where it has one, the
+error model of its bundle here.
 
 A version whose bundle is not on this host, or not readable, is unknown: its rows are counted, but not in bins.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from operator import methodcaller
@@ -13,14 +15,20 @@ from time import monotonic
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import astuple
+from numpy.typing import NDArray
 
 from config.errors import ProductError
-from models.bundle import REFERENCE, SCHEMA, read_manifest, read_verified
+from models.bundle import ESTIMATOR, REFERENCE, SCHEMA, Manifest, read_manifest, read_verified
+from models.encoding import Encoder, RawColumn
+from models.error_model import ErrorModel
 from models.reference import decode_reference
 from models.schema import Feature, Schema
 from monitoring.window_profile import Profiler
+
+logger = logging.getLogger(__name__)
 
 _MOST_MODELS = 8
 #: How long an unknown version stays so before its bundle is looked for again.
@@ -37,11 +45,13 @@ _PLAIN = msgspec.json.Decoder(float_hook=float)
 
 
 class KnownModel:
-    """One version's schema, profiler, and the fastest way from its logged rows to columns."""
+    """One version's schema, profiler and error model, and the fastest way from its logged rows to columns."""
 
-    def __init__(self, schema: Schema, profiler: Profiler) -> None:
+    def __init__(self, schema: Schema, profiler: Profiler, errors: ErrorModel | None = None) -> None:
         self.schema = schema
         self.profiler = profiler
+        self._errors = errors
+        self._encoder = Encoder(schema)
         self._decoder = _row_decoder(schema.features)
 
     def columns(self, rows: Sequence[Raw]) -> list[Sequence[Any]]:
@@ -53,6 +63,16 @@ class KnownModel:
             except ValueError:
                 pass
         return self._plain_columns(rows)
+
+    def estimates(
+        self, raw: Sequence[RawColumn | None], probabilities: NDArray[np.float64] | None
+    ) -> NDArray[np.float64] | None:
+        """(rows,) chances that each answer is right, NaN where one is not known; None without an error model, or when
+        the log withholds a feature or the answers."""
+        columns = [column for column in raw if column is not None]
+        if self._errors is None or probabilities is None or len(columns) < len(raw) or not columns:
+            return None
+        return self._errors.estimates(self._encoder.encode(columns), probabilities)
 
     def _plain_columns(self, rows: Sequence[Raw]) -> list[Sequence[Any]]:
         """The same for names that no struct can carry, and values of types that nobody foresaw."""
@@ -90,7 +110,18 @@ class KnownModels:
         except (ProductError, msgspec.MsgspecError):
             return None
         same = [feature.name for feature in reference.features] == list(schema.feature_names)
-        return KnownModel(schema, Profiler(reference)) if same else None
+        return KnownModel(schema, Profiler(reference), _error_model(directory, manifest)) if same else None
+
+
+def _error_model(directory: Path, manifest: Manifest) -> ErrorModel | None:
+    """None where the bundle has none, or one that cannot be loaded: its rows are counted all the same."""
+    if ESTIMATOR not in manifest.files:
+        return None
+    try:
+        return ErrorModel(read_verified(directory, manifest, ESTIMATOR))
+    except ProductError as error:
+        logger.warning("rows of version %s get no estimate: %s", directory.name, error)
+        return None
 
 
 def _row_decoder(features: Sequence[Feature]) -> msgspec.json.Decoder[Any] | None:

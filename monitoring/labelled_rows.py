@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.schema import ClassLabel
-from monitoring.hour_tallies import EPOCH
+from monitoring.hour_tallies import EPOCH, estimate_variance
 from monitoring.known_models import KnownModels
 from monitoring.line_reader import LineReader
 from monitoring.log_lines import LoggedPrediction
@@ -33,7 +33,10 @@ JOIN_ROWS = 1000
 _MILLION = 1_000_000
 _LEAST_PROBABILITY = 1e-15
 _LONGEST_LABEL, _HEAD_OF_LABEL = 160, 60
-_SUMS = ("rows", "delay_seconds", "scored_rows", "log_loss_millionths", "brier_millionths")
+_SUMS = (
+    "rows", "delay_seconds", "scored_rows", "log_loss_millionths", "brier_millionths",
+    "estimated_rows", "estimate_millionths", "estimate_variance_millionths",
+)  # fmt: skip
 _COUNT_KEY = ("source", "hour", "model_version", "experiment", "arm", "predicted", "actual")
 
 
@@ -150,6 +153,7 @@ class _Labelled:
         self.delay_seconds: int = values["delay_seconds"]
         self.log_loss_millionths: int | None = values["log_loss_millionths"]
         self.brier_millionths: int | None = values["brier_millionths"]
+        self.estimate_millionths: int | None = row.estimate_millionths
 
 
 class _Changes:
@@ -166,8 +170,11 @@ class _Changes:
         hour = row.predicted_at.replace(minute=0, second=0, microsecond=0)
         names = (row.model_version, row.experiment, row.arm, count_key(row.predicted), count_key(row.actual))
         sums = self._sums[hour, *names]
-        scored = row.log_loss_millionths is not None
-        of_row = (1, row.delay_seconds, int(scored), row.log_loss_millionths or 0, row.brier_millionths or 0)
+        scored, estimate = row.log_loss_millionths is not None, row.estimate_millionths
+        of_row = (
+            *(1, row.delay_seconds, int(scored), row.log_loss_millionths or 0, row.brier_millionths or 0),
+            *((0, 0, 0) if estimate is None else (1, estimate, estimate_variance(estimate))),
+        )
         for position, value in enumerate(of_row):
             sums[position] += sign * value
 
@@ -237,7 +244,7 @@ def _outcome_values(row: Row[Any], final: FinalOutcome) -> dict[str, Any]:
 
 
 def _prediction_values(row: Row[Any], line: LoggedPrediction | None) -> dict[str, Any]:
-    names = ("source", "model_version", "experiment", "arm", "predicted", "score")
+    names = ("source", "model_version", "experiment", "arm", "predicted", "score", "estimate_millionths")
     values = {name: getattr(row, name) for name in names} | {"predicted_at": moment_of(row.moment)}
     return values | {
         "unit": None if line is None or line.unit is None else valid_text(line.unit),

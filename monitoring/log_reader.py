@@ -189,12 +189,12 @@ class LogReader:
         self, place: Place, moved: Place, batch: Batch[LoggedPrediction], repeated: list[tuple[bytes, int]]
     ) -> Place:
         moments = moments_of(batch.lines)
-        tallies = tally_lines(batch.lines, moments, self._models)
+        tallied = tally_lines(batch.lines, moments, self._models)
         moved = _counted(moved, len(batch.lines), len(batch.fragments), len(repeated))
         with self._store.writing() as connection:
             move(connection, place, moved)
-            add_predictions(connection, self.source, place.id, batch, moments)
-            add_tallies(connection, self.source, tallies, self._models)
+            add_predictions(connection, self.source, place.id, batch, moments, tallied.estimates)
+            add_tallies(connection, self.source, tallied.tallies, self._models)
             point_to(connection, self.source, place.id, repeated)
             self.places.set_aside(connection, place, batch.fragments, self._clock())
         self._count(rows=len(batch.lines), fragments=len(batch.fragments), repeated=len(repeated))

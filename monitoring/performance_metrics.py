@@ -1,177 +1,166 @@
-"""How the served model does: volume and latency from the prediction log, and accuracy where outcomes have come back.
+"""The performance check: the figures of each version from joined feedback, and an incident where one has dropped.
 
-A figure that nothing is known of is null, never made up. Figures are kept by model version, and a live accuracy is
-compared with the baseline of the version that gave the answers.
+A version is compared with its own test metrics at training. Labels come late, so the check looks back until it has
+enough of them; what is a drop is said by the interval, not by one noisy day.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-import msgspec
+import numpy as np
 from msgspec import Struct
 
-from config.home import under_home
-from config.settings import Settings, logs_directory, registry_directory
-from models.bundle import BundleError, read_manifest
-from models.schema import ClassLabel
+from config.settings import Settings
+from models.serving_plan import PlanError, read_plan
+from monitoring.alert_policy import AlertPolicy
 from monitoring.alerts import Alerts
-from monitoring.incidents import Finding, Incident, Incidents
-from monitoring.prediction_log import read_predictions
+from monitoring.estimation_check import EstimationReport
+from monitoring.incidents import LOSS, Finding, Incident, Incidents, Severity
+from monitoring.monitors import monitor_for
+from monitoring.outcome_records import counted_outcomes
+from monitoring.performance import TRAINED_NAMES, ModelPerformance, performance_of
+from monitoring.performance_records import by_number, read_records
+from monitoring.server_hours import ServerFigures, server_days
 from monitoring.store import Store
+from monitoring.window_records import hour_start, served_versions
 
-#: Two-sided 95 %.
-_Z = 1.959963984540054
-#: Fewer outcomes open no incident, whatever their share.
-LEAST_LABELS = 50
+#: Fewer labels open no incident, whatever their share; the check looks back until it has `WANTED_LABELS`.
+LEAST_LABELS, WANTED_LABELS = 50, 500
 KIND: Literal["performance_drift"] = "performance_drift"
-
-
-class ModelPerformance(Struct, frozen=True, kw_only=True):
-    model_version: str
-    predictions: int
-    #: Answers whose outcome has come back, and their share of all.
-    labels: int
-    coverage: float
-    accuracy: float | None
-    #: 95 % Wilson interval of the accuracy.
-    accuracy_interval: tuple[float, float] | None
-    #: Accuracy on the test part, at training.
-    baseline_accuracy: float | None
-    mean_latency_ms: float | None
-    p95_latency_ms: float | None
-    mean_max_probability: float | None
-    #: Share of rows with a missing, unseen or far value.
-    warned_share: float
+#: Drops, in allowed ones, at which each severity begins.
+_SEVERITY_STEPS: tuple[tuple[float, Severity], ...] = ((3.0, "critical"), (2.0, "high"), (0.0, "medium"))
+#: Weighs rows for the intervals: the same data have the same ones.
+SEED = 20_260_301
 
 
 class PerformanceReport(Struct, frozen=True, kw_only=True):
     timestamp: datetime
+    #: Where the newest window begins; that of a version whose labels are few or late begins before it.
     window_from: datetime
     models: list[ModelPerformance]
     incidents: list[Incident]
+    #: What is told without outcomes; None when nothing is in service.
+    estimation: EstimationReport | None = None
 
 
-@dataclass
-class _Tally:
-    predictions: int = 0
-    warned: int = 0
-    latencies: list[float] = field(default_factory=list)
-    confidence: float = 0.0
-    labels: int = 0
-    right: int = 0
+def check_performance(
+    settings: Settings, store: Store, registry: Path, alerts_directory: Path, now: datetime
+) -> PerformanceReport:
+    """Figures by version over the last `performance_check_frequency` hours, and further back while labels are few.
 
-
-class FeedbackLine(Struct, frozen=True, kw_only=True):
-    prediction_id: str
-    actual: ClassLabel | None = None
-
-
-def check_performance(settings: Settings, store: Store, now: datetime) -> PerformanceReport:
-    """Figures of the last `performance_check_frequency` hours by model version; a drop opens an incident."""
-    since = now - timedelta(hours=settings.monitoring.performance_check_frequency)
-    tallies = _tally(since, now, _outcomes(logs_directory()))
-    models = [_performance(version, tallies[version]) for version in sorted(tallies, key=_by_number)]
-    alerts = Alerts(Incidents(store), under_home("alerts"))
-    drop = settings.monitoring.alert_thresholds.accuracy_drop
-    for model in models:
-        if model.labels >= LEAST_LABELS:
-            alerts.settle((KIND,), model.model_version, _findings(model, drop), now)
-    return PerformanceReport(
-        timestamp=now, window_from=since, models=models, incidents=Incidents(store).unresolved((KIND,))
-    )
-
-
-def wilson_interval(successes: int, trials: int, z: float = _Z) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson, 1927): right at 0 and 1, where the normal one is empty.
-
-    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n); `trials` must be positive.
+    Incidents are of the version in service alone, or of all where no plan says which that is.
     """
-    share, shrink = successes / trials, z * z / trials
-    centre = share + shrink / 2
-    margin = z * math.sqrt(share * (1 - share) / trials + shrink / (4 * trials))
-    return max(0.0, (centre - margin) / (1 + shrink)), min(1.0, (centre + margin) / (1 + shrink))
+    since = now - timedelta(hours=settings.monitoring.performance_check_frequency)
+    in_service = _in_service(registry)
+    starts = window_starts(store, since, now, settings.labels.window_days, in_service)
+    models = [
+        model
+        for version, start in starts.items()
+        for model in performance_by_version(store, registry, start, now, version)
+    ]
+    alerts = Alerts(Incidents(store, AlertPolicy(settings)), alerts_directory)
+    for model in models:
+        if model.labels >= LEAST_LABELS and in_service in (None, model.model_version):
+            monitor = monitor_for(store, settings, KIND, settings.registered_model_name, model.model_version)
+            if not monitor.paused:
+                allowed = monitor.thresholds["accuracy_drop"]
+                alerts.settle((KIND,), model.model_version, findings(model, settings, allowed), now)
+    incidents = Incidents(store).unresolved((KIND,))
+    return PerformanceReport(timestamp=now, window_from=since, models=models, incidents=incidents)
 
 
-def _tally(since: datetime, now: datetime, outcomes: dict[str, ClassLabel]) -> dict[str, _Tally]:
-    tallies: dict[str, _Tally] = defaultdict(_Tally)
-    for line in read_predictions(logs_directory(), since, now):
-        tally = tallies[line.model_version]
-        tally.predictions += 1
-        tally.warned += bool(line.warnings)
-        tally.latencies.append(line.latency_ms)
-        tally.confidence += line.max_probability
-        actual = outcomes.get(line.prediction_id)
-        if actual is not None:
-            tally.labels += 1
-            tally.right += actual == line.prediction
-    return tallies
+def performance_by_version(
+    store: Store, registry: Path, since: datetime, until: datetime, version: str | None = None
+) -> list[ModelPerformance]:
+    """The figures of all versions, or of one, over the hours that touch [since, until)."""
+    server: Mapping[date, ServerFigures] = server_days(store, since, until)
+    return [
+        performance_of(records, server, np.random.default_rng(SEED))
+        for records in read_records(store, registry, since, until, version)
+    ]
 
 
-def _outcomes(directory: Path) -> dict[str, ClassLabel]:
-    """The last word on each prediction, from `feedback_*.jsonl`."""
-    return {line.prediction_id: line.actual for line in _feedback(directory) if line.actual is not None}
+def window_starts(
+    store: Store, since: datetime, now: datetime, most_days: int, in_service: str | None
+) -> dict[str, datetime]:
+    """Where the window begins of each version that predicted after `since`, and of the one in service: there, or at
+    the hour further back at which it has `WANTED_LABELS`, `most_days` back at most."""
+    earliest = min(since, now - timedelta(days=most_days))
+    labels: defaultdict[str, defaultdict[datetime, int]] = defaultdict(lambda: defaultdict(int))
+    for count in counted_outcomes(store, earliest, now, by_day=False):
+        labels[count.model_version][count.since] += count.rows
+    recent = {one.model_version for one in served_versions(store, since, now, by_day=False)}
+    if in_service is not None and in_service in labels:
+        recent.add(in_service)
+    return {version: _start(labels[version], since) for version in sorted(recent, key=by_number)}
 
 
-def _feedback(directory: Path) -> Iterator[FeedbackLine]:
-    decoder = msgspec.json.Decoder(FeedbackLine)
-    for path in sorted(directory.glob("feedback_*.jsonl")):
-        with path.open("rb") as stream:
-            for content in stream:
-                if content.strip():
-                    try:
-                        yield decoder.decode(content)
-                    except ValueError:  # the remains of a write cut short
-                        continue
+def findings(model: ModelPerformance, settings: Settings, allowed: float) -> Iterator[Finding]:
+    """One finding when the accuracy, or the metric that models are selected by, has dropped: the one that fell most.
 
-
-def _performance(version: str, tally: _Tally) -> ModelPerformance:
-    latencies = sorted(tally.latencies)
-    return ModelPerformance(
-        model_version=version,
-        predictions=tally.predictions,
-        labels=tally.labels,
-        coverage=tally.labels / tally.predictions,
-        accuracy=tally.right / tally.labels if tally.labels else None,
-        accuracy_interval=wilson_interval(tally.right, tally.labels) if tally.labels else None,
-        baseline_accuracy=_baseline(version),
-        mean_latency_ms=sum(latencies) / len(latencies),
-        p95_latency_ms=latencies[min(len(latencies) - 1, math.ceil(0.95 * len(latencies)) - 1)],
-        mean_max_probability=tally.confidence / tally.predictions,
-        warned_share=tally.warned / tally.predictions,
+    It has when its whole interval lies below the baseline less the allowed drop.
+    """
+    drops = {name: drop for name in _checked(settings) if (drop := _drop(model, name, allowed)) is not None}
+    if not drops:
+        return
+    name = max(drops, key=lambda one: drops[one])
+    figure, trained = model.metrics[name], model.baseline[name]
+    yield Finding(
+        kind=KIND,
+        severity=_severity(drops[name], allowed),
+        cause=f"{name} is {figure:.3f} on {model.labels} outcomes, {trained:.3f} at training",
+        next="python main.py retrain",
+        model_version=model.model_version,
+        evidence={
+            "metric": name,
+            "value": figure,
+            "interval": model.intervals[name],
+            "baseline": trained,
+            "drops": drops,
+            "labels": model.labels,
+            "coverage": model.coverage,
+            "since": model.since,
+            LOSS: drops.get("accuracy", drops[name]),
+        },
     )
 
 
-def _baseline(version: str) -> float | None:
-    try:
-        return read_manifest(registry_directory() / version)[0].metrics.get("test_accuracy")
-    except BundleError:
+def _checked(settings: Settings) -> Iterable[str]:
+    """The accuracy, and the configured metric where more of it is better."""
+    live = {trained: name for name, trained in TRAINED_NAMES.items()}
+    return dict.fromkeys(("accuracy", live[settings.model_selection.metric])).keys() - {"log_loss", "brier"}
+
+
+def _drop(model: ModelPerformance, name: str, allowed: float) -> float | None:
+    figure, interval, trained = model.metrics[name], model.intervals[name], model.baseline[name]
+    if figure is None or interval is None or trained is None or interval[1] >= trained - allowed:
         return None
+    return trained - figure
 
 
-def _findings(model: ModelPerformance, drop: float) -> Iterable[Finding]:
-    """A drop is one when the whole interval lies below the baseline less the allowed drop, not on one noisy day."""
-    if model.accuracy is None or model.accuracy_interval is None or model.baseline_accuracy is None:
-        return
-    if model.accuracy_interval[1] < model.baseline_accuracy - drop:
-        yield Finding(
-            kind=KIND,
-            severity="high",
-            cause=(
-                f"accuracy is {model.accuracy:.3f} on {model.labels} outcomes, "
-                f"{model.baseline_accuracy:.3f} at training"
-            ),
-            next="python main.py retrain",
-            model_version=model.model_version,
-            evidence={"accuracy": model.accuracy, "interval": list(model.accuracy_interval), "labels": model.labels},
-        )
+def _severity(drop: float, allowed: float) -> Severity:
+    """By the drop in allowed ones; where none is allowed, in those of the default."""
+    unit = allowed or 0.05
+    return next(severity for least, severity in _SEVERITY_STEPS if drop >= least * unit)
 
 
-def _by_number(version: str) -> tuple[int, str]:
-    return (int(version), "") if version.isdigit() else (0, version)
+def _start(labels: Mapping[datetime, int], since: datetime) -> datetime:
+    start, found = since, sum(rows for hour, rows in labels.items() if hour >= hour_start(since))
+    for hour in sorted((hour for hour in labels if hour < hour_start(since)), reverse=True):
+        if found >= WANTED_LABELS:
+            break
+        start, found = hour, found + labels[hour]
+    return start
+
+
+def _in_service(registry: Path) -> str | None:
+    try:
+        plan = read_plan(registry)
+    except PlanError:
+        return None
+    return plan.champion.version if plan is not None and plan.champion is not None else None

@@ -39,9 +39,14 @@ def moments_of(lines: Sequence[LoggedPrediction] | Sequence[LoggedOutcome]) -> l
 
 
 def add_predictions(
-    connection: Connection, source: int, file: int, batch: Batch[LoggedPrediction], moments: Sequence[int]
+    connection: Connection,
+    source: int,
+    file: int,
+    batch: Batch[LoggedPrediction],
+    moments: Sequence[int],
+    estimates: Sequence[int | None],
 ) -> None:
-    """Raises `RepeatedLineError` unless every line is new."""
+    """Raises `RepeatedLineError` unless every line is new; `estimates` are in millionths."""
     labels = _LabelTexts()
     rows = [
         (
@@ -55,8 +60,11 @@ def add_predictions(
             labels.of(line.prediction),
             line.probability[1] if len(line.probability) == 2 else line.max_probability,
             moment,
+            estimate,
         )
-        for id_, place, line, moment in zip(batch.ids, batch.places, batch.lines, moments, strict=True)
+        for id_, place, line, moment, estimate in zip(
+            batch.ids, batch.places, batch.lines, moments, estimates, strict=True
+        )
     ]
     if rows and _insert(connection, predictions.name, [column.name for column in predictions.c], rows) != len(rows):
         raise RepeatedLineError

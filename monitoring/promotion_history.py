@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from monitoring.store import Store, to_record
 from monitoring.tables import promotions
@@ -79,6 +79,15 @@ class PromotionHistory:
         with self._store.reading() as connection:
             version: str | None = connection.execute(query).scalar()
         return version
+
+    def in_service_since(self, version: str) -> datetime | None:
+        """When the version was put in service the last time; None when that was never recorded."""
+        query = select(func.max(promotions.c.done_at)).where(
+            promotions.c.status == "done", promotions.c.to_version == version
+        )
+        with self._store.reading() as connection:
+            since: datetime | None = connection.execute(query).scalar()
+        return since
 
     def rollback_target(self, champion: str) -> str | None:
         """The version that a rollback of `champion` returns to; None when nothing served before it.

@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select, update
 from monitoring.store import Store, to_record, upsert
 from monitoring.tables import run_steps, runs
 
-Trigger = Literal["first", "manual", "schedule", "new_data", "drift"]
+Trigger = Literal["first", "manual", "schedule", "new_data", "drift", "degradation"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted", "refused"]
 StepStatus = Literal["running", "succeeded", "failed", "interrupted", "skipped"]
 

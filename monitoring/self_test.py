@@ -16,7 +16,7 @@ from msgspec import Struct
 from monitoring.drift_detection import DriftDetector
 from monitoring.drift_report import DriftThresholds
 from monitoring.injected_drifts import DRIFTS, SCORE_SHIFT, Drift
-from monitoring.performance_metrics import wilson_interval
+from monitoring.intervals import wilson_interval
 from monitoring.resampling import DrawnWindow, Resampler
 
 DEFAULT_ROWS, DEFAULT_WINDOWS = 1_000, 300

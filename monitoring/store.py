@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import postgresql, sqlite
 
-from config.errors import ProductError
+from config.errors import ProductError, mend
 from monitoring import migrations
 from monitoring.plain_json import encode
 
@@ -100,7 +100,8 @@ class Store:
         except (sql_errors.DatabaseError, sql_errors.InterfaceError) as error:
             if isinstance(error, sql_errors.IntegrityError | sql_errors.ProgrammingError | sql_errors.DataError):
                 raise
-            raise StoreError(f"the store {self.address} cannot be used: {_reason(error)}; check `store.url`") from error
+            next_step = mend(_reason(error), "check `store.url`")
+            raise StoreError(f"the store {self.address} cannot be used: {_reason(error)}; {next_step}") from error
 
     def _connectable(self) -> Engine:
         try:

@@ -2,71 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
-    DateTime,
     Double,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     text,
 )
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
 
-from monitoring.plain_json import valid_text
+from monitoring.alert_tables import deliveries, detections, incident_events, monitors
+from monitoring.column_types import PlainJson, UtcDateTime, ValidText, metadata
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-    }
-)
+__all__ = ["deliveries", "detections", "incident_events", "metadata", "monitors"]
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime, stored as UTC; a naive one is refused, for nobody knows when it was."""
+def _estimate_sums() -> list[Column[int]]:
+    names = ("estimated_rows", "estimate_millionths", "estimate_variance_millionths")
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in names]
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value.isoformat()} has no time zone")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class ValidText(TypeDecorator[str]):
-    """Text of any length; what a database would refuse in it is replaced (error messages hold anything)."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else valid_text(value)
-
-
-# Absent JSON is SQL NULL, not the JSON word null.
-_json = JSON(none_as_null=True)
 
 runs = Table(
     "runs",
@@ -81,7 +40,7 @@ runs = Table(
     Column("data_source", ValidText),
     Column("rows", Integer),
     Column("model_version", String(64)),
-    Column("decision", _json),
+    Column("decision", PlainJson),
     Column("error", ValidText),
 )
 
@@ -94,7 +53,7 @@ run_steps = Table(
     Column("status", String(16), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
-    Column("detail", _json),
+    Column("detail", PlainJson),
 )
 
 promotions = Table(
@@ -106,7 +65,7 @@ promotions = Table(
     Column("kind", String(16), nullable=False),
     Column("who", ValidText, nullable=False),
     Column("why", ValidText, nullable=False),
-    Column("evidence", _json),
+    Column("evidence", PlainJson),
     Column("intended_at", UtcDateTime, nullable=False),
     Column("done_at", UtcDateTime, index=True),
     Column("status", String(16), nullable=False),
@@ -146,10 +105,10 @@ incidents = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("resolved_at", UtcDateTime),
     Column("cause", ValidText, nullable=False),
-    Column("features", _json, nullable=False),
+    Column("features", PlainJson, nullable=False),
     Column("next", ValidText, nullable=False),
     Column("count", Integer, nullable=False),
-    Column("evidence", _json, nullable=False),
+    Column("evidence", PlainJson, nullable=False),
 )
 
 _unresolved = text("status <> 'resolved'")
@@ -171,7 +130,7 @@ drift_checks = Table(
     Column("window_from", UtcDateTime),
     Column("window_to", UtcDateTime),
     Column("rows", Integer, nullable=False),
-    Column("report", _json, nullable=False),
+    Column("report", PlainJson, nullable=False),
     Index("ix_drift_checks_model_version_checked_at", "model_version", "checked_at"),
 )
 
@@ -232,15 +191,17 @@ window_profiles = Table(
     Column("unprofiled_rows", BigInteger, nullable=False),
     Column("profile", LargeBinary),
     #: Features that the field policy hashes or drops: their cells of the profile mean nothing.
-    Column("withheld", _json, nullable=False),
+    Column("withheld", PlainJson, nullable=False),
     Column("warned_rows", BigInteger, nullable=False),
     #: Rows by the code of a warning.
-    Column("warnings", _json, nullable=False),
+    Column("warnings", PlainJson, nullable=False),
     Column("fallback_rows", BigInteger, nullable=False),
     Column("latency_counts", LargeBinary, nullable=False),
     Column("latency_microseconds", BigInteger, nullable=False),
     #: Sum of the highest probabilities, in millionths.
     Column("confidence_millionths", BigInteger, nullable=False),
+    #: Rows with an estimate c of the chance that the answer is right; the sum of c, and of c(1 - c), in millionths.
+    *_estimate_sums(),
     Index("ix_window_profiles_model_version_hour", "model_version", "hour"),
 )
 
@@ -259,6 +220,8 @@ predictions = Table(
     Column("score", Double),
     #: Microseconds since 1970 UTC.
     Column("moment", BigInteger, nullable=False),
+    #: The estimated chance that the answer is right, in millionths.
+    Column("estimate_millionths", Integer),
     sqlite_with_rowid=False,
 )
 
@@ -305,6 +268,7 @@ labelled_rows = Table(
     Column("delay_seconds", BigInteger, nullable=False),
     Column("log_loss_millionths", BigInteger),
     Column("brier_millionths", BigInteger),
+    Column("estimate_millionths", Integer),
     Index("ix_labelled_rows_model_version_predicted_at", "model_version", "predicted_at"),
 )
 
@@ -324,5 +288,22 @@ outcome_counts = Table(
     Column("scored_rows", BigInteger, nullable=False),
     Column("log_loss_millionths", BigInteger, nullable=False),
     Column("brier_millionths", BigInteger, nullable=False),
+    #: As in window_profiles: realised and estimated accuracy on the same rows.
+    *_estimate_sums(),
     Index("ix_outcome_counts_model_version_hour", "model_version", "hour"),
+)
+
+server_hours = Table(
+    "server_hours",
+    metadata,
+    Column("source", Integer, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    #: How long a server ran, in seconds.
+    Column("seconds", Double, nullable=False),
+    #: Requests for predictions, and those that were answered with 500 or above.
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("cpu_milliseconds", BigInteger, nullable=False),
+    #: 0 when it is not known.
+    Column("peak_memory_bytes", BigInteger, nullable=False),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,14 +93,33 @@ def served_hours(
     store: Store, since: datetime, until: datetime, version: str | None = None, *, by_day: bool = True
 ) -> list[ServedHours]:
     """Volume, latency and warnings by day (UTC) or hour, version and arm, over all hosts, oldest first."""
+
+    def key_of(row: Row[Any]) -> HourKey:
+        return HourKey(day_start(row.hour) if by_day else row.hour, row.model_version, row.experiment, row.arm)
+
+    return _served_by(store, since, until, version, key_of)
+
+
+def served_versions(
+    store: Store, since: datetime, until: datetime, version: str | None = None, *, by_day: bool = True
+) -> list[ServedHours]:
+    """The same by version alone, all its arms together: by day, or over the whole window as one."""
+
+    def key_of(row: Row[Any]) -> HourKey:
+        return HourKey(day_start(row.hour) if by_day else hour_start(since), row.model_version)
+
+    return _served_by(store, since, until, version, key_of)
+
+
+def _served_by(
+    store: Store, since: datetime, until: datetime, version: str | None, key_of: Callable[[Row[Any]], HourKey]
+) -> list[ServedHours]:
     t = window_profiles.c
     query = select(*(column for column in t if column.name != "profile"))
     sums: dict[HourKey, HourTally] = {}
     with store.reading() as connection:
         for row in connection.execute(_within(query, since, until, version)):
-            start = day_start(row.hour) if by_day else row.hour
-            key = HourKey(start, row.model_version, row.experiment, row.arm)
-            sums.setdefault(key, HourTally()).add_figures(_tally_of(row))
+            sums.setdefault(key_of(row), HourTally()).add_figures(_tally_of(row))
     return [_served(key, tally) for key, tally in sorted(sums.items()) if tally.rows]
 
 
@@ -178,6 +197,9 @@ def _tally_of(row: Row[Any]) -> HourTally:
         latency_counts=np.frombuffer(row.latency_counts, dtype="<i8").astype(np.int64),
         latency_microseconds=row.latency_microseconds,
         confidence_millionths=row.confidence_millionths,
+        estimated_rows=row.estimated_rows,
+        estimate_millionths=row.estimate_millionths,
+        estimate_variance_millionths=row.estimate_variance_millionths,
     )
 
 
@@ -192,6 +214,9 @@ def _values(total: HourTally) -> dict[str, Any]:
         "latency_counts": total.latency_counts.astype("<i8").tobytes(),
         "latency_microseconds": total.latency_microseconds,
         "confidence_millionths": total.confidence_millionths,
+        "estimated_rows": total.estimated_rows,
+        "estimate_millionths": total.estimate_millionths,
+        "estimate_variance_millionths": total.estimate_variance_millionths,
     }
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from config.clock import Clock, utc_now
 from config.errors import ProductError
 from config.settings import Settings, registry_directory
 from models.bundle import Bundle, BundleError, Manifest, read_bundle, read_manifest, verify_bundle
@@ -45,13 +44,15 @@ class Deployment:
     registry: Registry
     history: PromotionHistory
     directory: Path
-    clock: Callable[[], datetime]
+    clock: Clock
 
     @classmethod
-    def of(cls, settings: Settings, store: Store, registry: Registry | None = None) -> Deployment:
-        """The deployment of this host, at the real clock."""
+    def of(
+        cls, settings: Settings, store: Store, registry: Registry | None = None, clock: Clock = utc_now
+    ) -> Deployment:
+        """The deployment of this host."""
         registry = registry or Registry(settings.mlflow_address, settings.registered_model_name)
-        return cls(registry, PromotionHistory(store), registry_directory(), lambda: datetime.now(UTC))
+        return cls(registry, PromotionHistory(store), registry_directory(), clock)
 
     def staging(self, run_id: str) -> Path:
         return self.directory / STAGING / run_id

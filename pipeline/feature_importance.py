@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from models.encoding import Encoder, Matrix, RawColumn, encoded_columns
+from models.metrics import Labels, log_losses
 from models.runtime import Probabilities
 from models.schema import Schema
-from pipeline.metrics import Labels, log_losses
 
 #: Rows in which a feature is shuffled: as many as this in few features, fewer in many, so that the work is bounded.
 MOST_ROWS, LEAST_ROWS = 1_000, 50

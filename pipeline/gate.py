@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,9 @@ from pipeline.registration import Registered
 from pipeline.steps import Prepared
 
 
-def compare(settings: Settings, deployment: Deployment, prepared: Prepared, registered: Registered) -> GateDecision:
+def compare(
+    settings: Settings, deployment: Deployment, prepared: Prepared, registered: Registered, now: datetime
+) -> GateDecision:
     """Whether the new version takes the place of the champion, and why."""
     champion = deployment.registry.champion()
     if champion is None:
@@ -31,20 +33,22 @@ def compare(settings: Settings, deployment: Deployment, prepared: Prepared, regi
         return first_decision(settings, f"the champion, version {champion}, cannot be served: {error}")
     verdict = fit_between(bundle.schema, prepared.schema)
     if verdict.fit == "comparable":
-        return _compare_with(bundle, settings, prepared, registered)
+        return _compare_with(bundle, settings, prepared, registered, now)
     if bundle.manifest.sample and not registered.manifest.sample:
         return first_decision(settings, "the champion was trained on the generated sample")
     return refused_decision(settings, verdict.fit, verdict.reason, registered.version)
 
 
-def _compare_with(bundle: Bundle, settings: Settings, prepared: Prepared, registered: Registered) -> GateDecision:
+def _compare_with(
+    bundle: Bundle, settings: Settings, prepared: Prepared, registered: Registered, now: datetime
+) -> GateDecision:
     rows = _rows_both_held_out(bundle, prepared)
     return compare_on_rows(
         settings,
         prepared.test.target[rows],
         _champion_answers(bundle, prepared, rows),
         registered.packaged.test_probabilities[rows],
-        champion_age_days=_age_days(bundle.manifest),
+        champion_age_days=_age_days(bundle.manifest, now),
     )
 
 
@@ -65,6 +69,6 @@ def _champion_answers(bundle: Bundle, prepared: Prepared, rows: NDArray[np.intp]
     return answers[:, order].astype(np.float64)
 
 
-def _age_days(manifest: Manifest) -> float:
+def _age_days(manifest: Manifest, now: datetime) -> float:
     made = datetime.fromisoformat(manifest.created_at)
-    return (datetime.now(UTC) - made).total_seconds() / 86_400.0
+    return (now - made).total_seconds() / 86_400.0

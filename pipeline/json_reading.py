@@ -54,7 +54,7 @@ def _decode(content: bytes, address: str, where: str) -> Any:
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{address}: {where} is not valid JSON: {' '.join(str(error).split())}") from None
+        raise InputError(f"{address}: {where} is not valid JSON ({' '.join(str(error).split())}); mend it") from None
 
 
 def _concatenate(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

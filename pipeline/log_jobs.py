@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from config.clock import Clock, utc_now
 from config.settings import Settings, logs_directory, registry_directory
 from monitoring.log_ingestion import Ingestion, IngestionReport
 from monitoring.store import Store
@@ -26,9 +26,7 @@ SILENT_SECONDS = 2.0
 _LOOK_SECONDS, _STOP_SECONDS = 0.1, 2.0
 
 
-def ingestion_of(
-    settings: Settings, store: Store, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> Ingestion:
+def ingestion_of(settings: Settings, store: Store, clock: Clock = utc_now) -> Ingestion:
     """The reader of this state root's logs."""
     return Ingestion(settings, store, logs_directory(), registry_directory(), clock)
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from config.settings import PromotionSettings, Settings
-from pipeline.metrics import METRICS, Labels, Metric, Numbers
+from models.metrics import METRICS, Labels, Metric, Numbers
 from pipeline.paired_bootstrap import Pair, resampled_gains
 
 Decision = Literal["promote", "first", "keep", "undecided", "incompatible", "not_comparable"]

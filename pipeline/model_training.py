@@ -17,17 +17,20 @@ from config.errors import ProductError
 from config.settings import Settings
 from models.encoding import Encoder, Matrix
 from models.frame import frame_to_raw
+from models.metrics import METRICS, Labels
 from models.schema import Schema
 from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline
+from pipeline.error_training import kept_rows
 from pipeline.folds import Fold, Indices, make_folds, stratified_sample, within
 from pipeline.memory import release_memory
-from pipeline.metrics import METRICS, Labels
 from pipeline.progress import Progress, Silent
-from pipeline.training_tasks import REFIT, Outcome, Task, Work, class_probabilities, job_count, run_tasks
+from pipeline.training_tasks import REFIT, Outcome, OutOfFold, Task, Work, class_probabilities, job_count, run_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
+
+_LEAST_OF_WHOLE = 0.45
 
 __all__ = [
     "CandidateResult",
@@ -62,6 +65,8 @@ class CandidateResult:
     seconds: float = 0.0
     #: The whole fitted pipeline, from a table to probabilities.
     pipeline: Pipeline | None = None
+    #: Answers to training rows by the models of folds, which had not seen them.
+    answers: OutOfFold | None = None
     #: How many training rows a slow candidate was fitted on, when not all.
     sampled_rows: int | None = None
     notes: tuple[str, ...] = ()
@@ -122,6 +127,7 @@ class _Entry:
             std=_deviation(scores),
             seconds=sum(out.seconds for out in self.outcomes),
             pipeline=None if error else fitted,
+            answers=_out_of_fold(own),
             sampled_rows=None if self.sample is None else len(self.sample),
             notes=tuple(dict.fromkeys(out.note for out in own if out.note)),
             settings_tried=len(self.trials),
@@ -172,7 +178,9 @@ def train_on_matrix(
     y = np.asarray(y, dtype=np.int64)
     entries = [_entry(name, schema, y, settings) for name in dict.fromkeys(settings.training.candidates)]
     folds = make_folds(y, settings.model_selection.cross_validation_folds, seed, time)
-    work = Work(matrix, y, schema, seed)
+    kept = np.zeros(len(y), dtype=np.bool_)
+    kept[kept_rows(len(y), seed)] = True
+    work = Work(matrix, y, schema, seed, kept)
     results = _race(work, entries, folds, job_count(settings.training.jobs), progress or Silent())
     if all(result.status == "failed" for result in results):
         raise TrainingError("no candidate could be trained: " + "; ".join(f"{r.name}: {r.reason}" for r in results))
@@ -242,6 +250,20 @@ def _race(work: Work, entries: list[_Entry], folds: list[Fold], jobs: int, progr
                 else:
                     tasks.append(entry.refit_task(best, len(work.y)))
     return [results[entry.name] for entry in entries]
+
+
+def _out_of_fold(outcomes: Sequence[Outcome]) -> OutOfFold | None:
+    """The answers of folds whose model had at least about half of the rows of the final one: going forward in time, the
+    first folds learn from so little that their mistakes are not its own."""
+    whole = max((len(outcome.task.rows.train) for outcome in outcomes), default=0)
+    near = [
+        outcome.answers
+        for outcome in outcomes
+        if outcome.answers is not None and len(outcome.task.rows.train) >= _LEAST_OF_WHOLE * whole
+    ]
+    if not near:
+        return None
+    return OutOfFold(np.concatenate([part.rows for part in near]), np.concatenate([part.answers for part in near]))
 
 
 def _tell(progress: Progress, metric: str, outcome: Outcome) -> None:

@@ -15,13 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from msgspec import Struct
 
+from config.clock import Clock, utc_now
 from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
@@ -79,7 +79,9 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
         return {candidate["name"]: candidate["reason"] for candidate in candidates if candidate["reason"]}
 
 
-def run_now(source: str | None, target: str | None, progress: Progress | None = None) -> RunOutcome:
+def run_now(
+    source: str | None, target: str | None, progress: Progress | None = None, clock: Clock = utc_now
+) -> RunOutcome:
     """One run on the given or the configured table.
 
     Raises:
@@ -93,7 +95,7 @@ def run_now(source: str | None, target: str | None, progress: Progress | None = 
     with (
         state_lock("pipeline", "main.py run"),
         Store(settings.store_address) as store,
-        PipelineRun(settings, store, progress or Silent(), trigger="manual", source=source) as run,
+        PipelineRun(settings, store, progress or Silent(), trigger="manual", source=source, clock=clock) as run,
     ):
         return run.execute(lambda: _read(settings, source))
 
@@ -117,18 +119,25 @@ class PipelineRun:
     """One run, recorded from its beginning to however it ends. The caller holds the pipeline's lock."""
 
     def __init__(
-        self, settings: Settings, store: Store, progress: Progress, trigger: Trigger, source: str | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        progress: Progress,
+        trigger: Trigger,
+        source: str | None = None,
+        clock: Clock = utc_now,
     ) -> None:
         self.settings = settings
         self.progress = progress
         self.trigger: Trigger = trigger
+        self.clock = clock
         self.records = RunRecords(store)
         self._mlflow = _mlflow_process(settings, source)
         connection = MlflowConnection(settings.mlflow_address)
         self.runs = self._mlflow.runs if self._mlflow else RunLog(connection, settings.experiment_name)
         registry = self._mlflow.registry if self._mlflow else Registry(connection, settings.registered_model_name)
-        self.deployment = Deployment.of(settings, store, registry)
-        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self.deployment = Deployment.of(settings, store, registry, clock)
+        self.run_id = f"{clock():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         self.recovery = Recovery.of(settings, store, self.runs, self.deployment)
         self._began = time.monotonic()
         #: From here on there may be a run of ours in MLflow that has to be ended.
@@ -137,7 +146,7 @@ class PipelineRun:
     def __enter__(self) -> Self:
         if self.recovery.needed():
             self.recovery.repair()
-        self.records.start(self.run_id, self.trigger, _now(), pid=os.getpid(), host=socket.gethostname())
+        self.records.start(self.run_id, self.trigger, self.clock(), pid=os.getpid(), host=socket.gethostname())
         return self
 
     def __exit__(
@@ -151,7 +160,7 @@ class PipelineRun:
                 self._mlflow.close()
 
     def _failed(self, error: BaseException) -> None:
-        self.records.finish(self.run_id, _status_of(error), _now(), error=_sentence(error))
+        self.records.finish(self.run_id, _status_of(error), self.clock(), error=_sentence(error))
         if self._in_mlflow:
             self._end_in_mlflow(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
 
@@ -177,10 +186,10 @@ class PipelineRun:
             with self._step("register", "packaging and registering the best"):
                 self._in_mlflow = True
                 registered = registration.register(
-                    self.settings, self.run_id, self.runs, self.deployment, prepared, trained
+                    self.settings, self.run_id, self.runs, self.deployment, prepared, trained, self.clock()
                 )
             with self._step("compare", "comparing with the model in service"):
-                decision = gate.compare(self.settings, self.deployment, prepared, registered)
+                decision = gate.compare(self.settings, self.deployment, prepared, registered, self.clock())
             if decision.decision in PROMOTING:
                 with self._step("promote", f"putting version {registered.version} in service"):
                     self._promote(registered, decision)
@@ -212,7 +221,7 @@ class PipelineRun:
         evidence = msgspec.to_builtins(decision)
         self.runs.log(registered.mlflow_run_id, tags={"decision": decision.decision, "reason": decision.reason})
         self.runs.finish(registered.mlflow_run_id)
-        self.records.finish(self.run_id, "succeeded", _now(), decision=evidence, model_version=registered.version)
+        self.records.finish(self.run_id, "succeeded", self.clock(), decision=evidence, model_version=registered.version)
         packaged = registered.packaged
         return RunOutcome(
             status="succeeded",
@@ -229,12 +238,12 @@ class PipelineRun:
     @contextmanager
     def _step(self, name: str, text: str) -> Iterator[None]:
         self.progress.step(name, text)
-        self.records.start_step(self.run_id, name, _now())
+        self.records.start_step(self.run_id, name, self.clock())
         yield
-        self.records.finish_step(self.run_id, name, "succeeded", _now())
+        self.records.finish_step(self.run_id, name, "succeeded", self.clock())
 
     def _mark_interrupted(self) -> None:
-        self.records.finish(self.run_id, "interrupted", _now(), error="interrupted")
+        self.records.finish(self.run_id, "interrupted", self.clock(), error="interrupted")
 
 
 def _status_of(error: BaseException) -> RunStatus:
@@ -245,7 +254,3 @@ def _status_of(error: BaseException) -> RunStatus:
 
 def _sentence(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

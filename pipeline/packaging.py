@@ -13,10 +13,13 @@ from sklearn.pipeline import Pipeline
 
 from models.bundle import BundleError, Checks
 from models.encoding import Encoder, Matrix, RawColumn
+from models.error_model import ErrorModelProfile
 from models.frame import json_rows
+from models.metrics import Labels
 from models.raw_rows import raw_columns
 from models.runtime import OnnxSession
 from models.schema import Schema
+from pipeline.error_training import AnsweredRows, fit_error_model, held_out
 from pipeline.model_training import CandidateResult, TrainingError, class_probabilities
 from pipeline.onnx_export import ConversionError, check_parity, edge_columns, export_onnx
 
@@ -60,6 +63,30 @@ def package_best(ranked: list[CandidateResult], schema: Schema, test: list[RawCo
         return Packaged(result, model, session, checks, answer(session, rows), left_aside)
     reasons = "; ".join(f"{name}: {reason}" for name, reason in left_aside.items())
     raise TrainingError(f"no candidate can be served: {reasons}")
+
+
+def package_errors(
+    packaged: Packaged,
+    schema: Schema,
+    matrix: Matrix,
+    train: Labels,
+    test: list[RawColumn],
+    actual: Labels,
+    seed: int,
+) -> tuple[bytes, ErrorModelProfile] | None:
+    """`estimator.onnx` of a packaged candidate and what is known of it; None where there is too little to learn from.
+
+    Args:
+        matrix: (training rows, width), encoded, with their classes `train`.
+        test: The rows of `packaged.test_probabilities`, with their classes `actual`.
+    """
+    answers = packaged.result.answers
+    if answers is None:
+        return None
+    out_of_fold = AnsweredRows(matrix[answers.rows], answers.answers, train[answers.rows])
+    held = held_out(Encoder(schema).encode(test), packaged.test_probabilities, actual, seed)
+    fitted = fit_error_model(schema, out_of_fold, held, len(train))
+    return None if fitted is None else (fitted[0].export(), fitted[1])
 
 
 def answer(session: OnnxSession, matrix: Matrix, chunk: int = 50_000) -> Scores:

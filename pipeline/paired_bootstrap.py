@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import (
+from models.metrics import (
     COUNTS,
     RANKINGS,
     ROWS,

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from config.home import PROJECT_ROOT, under_home
 from models.encoding import Encoder, Matrix
+from models.metrics import METRICS, Labels, score
 from models.runtime import OnnxSession
 from models.schema import Schema
-from pipeline.metrics import METRICS, Labels, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

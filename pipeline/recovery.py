@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+from config.clock import Clock
 from config.settings import Settings
 from config.state_lock import StateLockedError, state_lock
 from models.mlflow_runs import RunLog
@@ -28,15 +28,15 @@ class Recovery:
     records: RunRecords
     runs: RunLog
     deployment: Deployment
-    clock: Callable[[], datetime]
+    clock: Clock
     #: Whether hosts other than this one keep their runs in the same store.
     shared: bool = False
 
     @classmethod
     def of(cls, settings: Settings, store: Store, runs: RunLog, deployment: Deployment) -> Recovery:
-        """At the real clock; a store that is no file may be shared with other hosts."""
+        """At the deployment's clock; a store that is no file may be shared with other hosts."""
         shared = not settings.store_address.startswith("sqlite")
-        return cls(RunRecords(store), runs, deployment, lambda: datetime.now(UTC), shared)
+        return cls(RunRecords(store), runs, deployment, deployment.clock, shared)
 
     def needed(self) -> bool:
         """Whether something may have been left, told without asking MLflow; also true while a run is at work."""

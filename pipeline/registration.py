@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 import numpy as np
 
 from config.settings import Settings
-from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
+from models.bundle import CHECKS, ESTIMATOR, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
+from models.metrics import evaluate
 from models.mlflow_runs import RunLog
 from models.reference import Reference, encode_reference, with_answers
 from models.row_warnings import WarningRules
 from pipeline.deployment import Deployment
 from pipeline.feature_importance import evenly, feature_importance
-from pipeline.metrics import evaluate
 from pipeline.model_training import CandidateResult, select
-from pipeline.packaging import Packaged, answer, library_versions, package_best
+from pipeline.packaging import Packaged, answer, library_versions, package_best, package_errors
 from pipeline.steps import Prepared, Trained
 
 Metrics = dict[str, float | None]
@@ -39,7 +39,13 @@ class Registered:
 
 
 def register(
-    settings: Settings, run_id: str, runs: RunLog, deployment: Deployment, prepared: Prepared, trained: Trained
+    settings: Settings,
+    run_id: str,
+    runs: RunLog,
+    deployment: Deployment,
+    prepared: Prepared,
+    trained: Trained,
+    now: datetime,
 ) -> Registered:
     """Packages the best candidate that can be served, logs everything to MLflow and creates the version.
 
@@ -49,9 +55,9 @@ def register(
     """
     schema = prepared.schema
     packaged = package_best(select(trained.results), schema, prepared.test_raw)
-    manifest = _manifest(settings, run_id, prepared, packaged)
+    manifest = _manifest(settings, run_id, prepared, packaged, now)
     staged = deployment.staging(run_id)
-    digest = write_bundle(staged, manifest, _served_files(settings, packaged, prepared, manifest.metrics))
+    digest = write_bundle(staged, manifest, _bundle_files(settings, packaged, prepared, manifest.metrics))
     tags = {"algorithm": packaged.result.name}
     mlflow_run_id = runs.start(run_id, params=_params(settings, prepared, packaged), tags=tags)
     runs.log(mlflow_run_id, metrics=manifest.metrics)
@@ -70,11 +76,11 @@ def register(
     return Registered(packaged, manifest, version, mlflow_run_id)
 
 
-def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Packaged) -> Manifest:
+def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Packaged, now: datetime) -> Manifest:
     return Manifest(
         registered_name=settings.registered_model_name,
         run_id=run_id,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=now.isoformat(timespec="seconds"),
         task="classification",
         classes=prepared.schema.classes,
         algorithm=packaged.result.name,
@@ -95,13 +101,19 @@ def _metrics(packaged: Packaged, prepared: Prepared) -> Metrics:
     }
 
 
-def _served_files(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
-    return {
+def _bundle_files(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> dict[str, bytes]:
+    reference = _reference(settings, packaged, prepared, metrics)
+    files = {
         SCHEMA: msgspec.json.encode(prepared.schema),
         MODEL: packaged.model,
         CHECKS: msgspec.json.encode(packaged.checks),
-        REFERENCE: encode_reference(_reference(settings, packaged, prepared, metrics)),
     }
+    train, test, seed = prepared.train.target, prepared.test.target, settings.data_split.random_state
+    errors = package_errors(packaged, prepared.schema, prepared.matrix, train, prepared.test_raw, test, seed)
+    if errors is not None:
+        files[ESTIMATOR], profile = errors
+        reference = msgspec.structs.replace(reference, error_model=profile)
+    return {**files, REFERENCE: encode_reference(reference)}
 
 
 def _reference(settings: Settings, packaged: Packaged, prepared: Prepared, metrics: Metrics) -> Reference:

@@ -12,34 +12,36 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import schedule
 
-from config.home import PROJECT_ROOT, under_home
+from config.clock import Clock, utc_now
+from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
 from config.state_lock import lock_holder, state_lock
 from models.mlflow_connection import RegistryError
 from models.mlflow_runs import RunLog
+from monitoring.alert_delivery import AlertDelivery
 from monitoring.alerts import Alerts
 from monitoring.cycle import CycleOutcome, run_cycle
-from monitoring.incidents import Incidents
 from monitoring.job_records import JobRecords, JobStatus
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
 from pipeline.health import HealthWatch, readiness_problem
-from pipeline.job_times import AtMoments, Every, Times
+from pipeline.job_times import AtMoments, Times
 from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
+from pipeline.monitored_times import AsMonitored
 from pipeline.monitoring_jobs import performance_now
 from pipeline.recovery import Recovery
+from pipeline.retraining_watch import RetrainingWatch
 from pipeline.shutdown import Interrupted
 from pipeline.troubles import Troubles
+from pipeline.watches import Watches
 
 log = logging.getLogger(__name__)
-Clock = Callable[[], datetime]
 #: A training child gets this long to end by itself after SIGTERM; its own grace is shorter.
 CHILD_STOP_SECONDS = 6.0
 #: The scheduler has ended by then, whatever happens: systemd, compose and people wait ten seconds.
@@ -49,6 +51,8 @@ TICK_SECONDS = 0.2
 LOOK_SECONDS = 5
 #: How long a check may read before it looks at what is in the store.
 CHECK_READING_SECONDS = 5.0
+#: Between two looks at what changes in hours.
+WATCH_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,18 @@ class Scheduler:
         shared = not settings.store_address.startswith("sqlite")
         self.recovery = Recovery(RunRecords(store), runs, self.deployment, clock, shared)
         self.records = JobRecords(store)
-        alerts = Alerts(Incidents(store), under_home("alerts"))
+        alerts = Alerts.of(settings, store)
+        self.delivery = AlertDelivery(settings, store, clock)
+        self.watches = Watches(settings, store, alerts, lambda: [*(job.name for job in self.jobs), "retrain"])
         self.troubles = Troubles(alerts)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
         self.first_run = FirstRun(settings, self.deployment)
         self.logs = PatientReader(ingestion_of(settings, store, clock))
-        monitoring = settings.monitoring
-        self.jobs = [
-            Job("drift", Every(timedelta(hours=monitoring.drift_detection_frequency)), self.monitor),
-            Job("performance", Every(timedelta(hours=monitoring.performance_check_frequency)), performance_now),
-        ]
+        drift = AsMonitored(settings, store, ("data_drift", "prediction_drift", "data_quality"))
+        performance = AsMonitored(settings, store, ("performance_drift", "concept_drift"))
+        self.jobs = [Job("drift", drift, self.monitor), Job("performance", performance, performance_now)]
         self.retraining = AtMoments(settings.retraining.schedule)
+        self.watch = RetrainingWatch(settings, store)
         self.timetable = schedule.Scheduler()
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
@@ -95,7 +100,10 @@ class Scheduler:
         self._each(deployment.sync_interval, "sync", self.follow)
         self._each(PAUSE_SECONDS, "logs", self.read_logs)
         self._each(LOOK_SECONDS, "jobs", self.look)
+        self._each(LOOK_SECONDS, "alerts", self.delivery.look)
+        self._each(WATCH_SECONDS, "watches", lambda: self.watches.look(self.clock()))
         self._guarded("repair", self._repair_all)
+        self._guarded("watches", lambda: self.watches.begin(self.clock()))
         self._guarded("sync", self.follow)
         self._guarded("logs", self.read_logs)
         self._guarded("jobs", self.look)
@@ -145,11 +153,16 @@ class Scheduler:
                 self._guarded(job.name, partial(self._run, job))
         if self.child is not None or lock_holder("pipeline") is not None:
             return  # a training that is due stays so until the one at work has ended
-        if self._is_due("retrain", self.retraining):
+        if self._is_retraining_due():
+            self.watch.begin(self.clock())
             self.train("retrain")
         elif self.first_run.is_due():
             self.first_run.begin()
             self.train("run")
+
+    def _is_retraining_due(self) -> bool:
+        by_schedule = "schedule" in self.settings.retraining.triggers and self._is_due("retrain", self.retraining)
+        return by_schedule or self.watch.is_due(self.clock())
 
     def train(self, command: str) -> None:
         """Starts `main.py <command>` as a child, so that a crash or an out-of-memory kill is an ordinary failed run."""
@@ -162,7 +175,8 @@ class Scheduler:
         return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
     def stop(self) -> None:
-        """Ends the child; the run is marked interrupted."""
+        """Ends the child, whose run is marked interrupted, and alerts that are on their way, which are sent later."""
+        self.delivery.stop()
         if self.child is None:
             return
         self.child.terminate()
@@ -244,7 +258,7 @@ def run_scheduler() -> None:
     """Works until a signal. Raises `StateLockedError` when another scheduler works on this state."""
     settings = load_settings()
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
-        scheduler = Scheduler(settings, store, lambda: datetime.now(UTC))
+        scheduler = Scheduler(settings, store, utc_now)
         try:
             scheduler.prepare()
             log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")

@@ -16,6 +16,7 @@ from config.settings import Settings
 from models.bundle import SplitRule
 from models.encoding import Encoder, Matrix, RawColumn
 from models.frame import frame_to_raw
+from models.metrics import Labels
 from models.reference import Reference, build_reference
 from models.schema import Schema
 from monitoring.alerts import write_whole
@@ -24,7 +25,6 @@ from pipeline.data_processing import Preparation, QualityError, prepare
 from pipeline.data_quality import QualityReport, write_quarantine
 from pipeline.data_split import Rows
 from pipeline.deployment import Deployment
-from pipeline.metrics import Labels
 from pipeline.model_training import CandidateResult, train_on_matrix
 from pipeline.pictures import DRAWN_ROWS, Drawing, draw_in_background, leave_for_drawing
 from pipeline.progress import Progress

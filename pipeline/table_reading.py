@@ -167,7 +167,7 @@ def _read_parquet(path: Path, address: str) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{address}: is no readable Parquet file: {_one_line(error)}") from None
+        raise InputError(f"{address}: is no readable Parquet file ({_one_line(error)}); write it again") from None
     index = [name for name in table.column_names if name.startswith("__index_level_")]
     return to_frame(table.drop_columns(index).replace_schema_metadata(None), address)
 
@@ -186,12 +186,17 @@ def _read_excel(path: Path, address: str, sheet: str | None) -> pd.DataFrame:
     except InputError:
         raise
     except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
-        raise InputError(f"{address}: is no readable Excel file: {_one_line(error)}") from None
+        raise InputError(f"{address}: is no readable Excel file ({_cause(error)}); save it again as .xlsx") from None
     if frame.empty:
         raise InputError(f"{address}: the sheet is empty; give a table with a header and rows")
     body = frame.iloc[1:].reset_index(drop=True).infer_objects()
     body.columns = pd.Index([_cell_name(value) for value in frame.iloc[0]], dtype=object)
     return body
+
+
+def _cause(error: Exception) -> str:
+    """Without pandas' advice to its own caller."""
+    return "its content is another format" if "format cannot be determined" in str(error) else _one_line(error)
 
 
 def _cell_name(value: Any) -> str:
@@ -231,7 +236,7 @@ def _without_password(url: str) -> str:
 
 
 def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def _checked(frame: pd.DataFrame, source: str) -> Table:

@@ -43,8 +43,8 @@ def require_column(name: str, columns: Sequence[str], source: str, setting: str)
         return
     folded = {column.casefold(): column for column in columns}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
-    hint = f"did you mean '{folded[close[0]]}'" if close else f"set {setting}"
-    raise InputError(f"{source}: has no column '{name}' ({setting}); {hint}? columns: {listed(columns)}")
+    hint = f"did you mean '{folded[close[0]]}'? columns:" if close else "give one of these:"
+    raise InputError(f"{source}: has no column '{name}' ({setting}); {hint} {listed(columns)}")
 
 
 def read_target(series: pd.Series[Any], source: str, known: tuple[ClassLabel, ...] | None = None) -> Target:

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController
 
 from models.encoding import Matrix
+from models.error_model import answer_columns
+from models.metrics import Labels, Probabilities, evaluate
 from models.schema import Schema
 from pipeline.candidates import CANDIDATES, matrix_pipeline, unreadable_columns, whole_pipeline
 from pipeline.folds import Fold, Indices
-from pipeline.metrics import Labels, Probabilities, evaluate
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -46,6 +48,8 @@ class Work:
     y: Labels
     schema: Schema
     seed: int
+    #: (rows,) training rows whose out-of-fold answers are kept; none without it.
+    kept: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,19 @@ class Task:
 
 
 @dataclass(frozen=True)
+class OutOfFold:
+    """Answers of a fold's model to rows that it was not fitted on: their positions, and (rows, 2) `answer_columns`."""
+
+    rows: Indices
+    answers: Matrix
+
+
+@dataclass(frozen=True)
 class Outcome:
     task: Task
     seconds: float = 0.0
     metrics: dict[str, float | None] | None = None
+    answers: OutOfFold | None = None
     fitted: Pipeline | None = None
     error: str | None = None
     note: str | None = None
@@ -123,12 +136,12 @@ def _outcome(work: Work, task: Task, broken: set[tuple[str, int]]) -> Outcome:
     started = clock.perf_counter()
     try:
         fitted = _fit(work, task)
-        metrics = None if task.fold == REFIT else _score(work, task, fitted)
+        metrics, answers = (None, None) if task.fold == REFIT else _score(work, task, fitted)
     except Exception as error:
         broken.add((task.name, task.trial))
         return Outcome(task, clock.perf_counter() - started, error=_one_sentence(error))
     whole = whole_pipeline(fitted, work.schema) if task.fold == REFIT else None
-    return Outcome(task, clock.perf_counter() - started, metrics, whole, note=_note(fitted))
+    return Outcome(task, clock.perf_counter() - started, metrics, answers, whole, note=_note(fitted))
 
 
 def _fit(work: Work, task: Task) -> Pipeline:
@@ -149,9 +162,14 @@ def _rows(work: Work, chosen: Indices) -> tuple[Matrix, Labels]:
     return (work.matrix, work.y) if whole else (work.matrix[chosen], work.y[chosen])
 
 
-def _score(work: Work, task: Task, fitted: Pipeline) -> dict[str, float | None]:
-    p = class_probabilities(fitted, work.matrix[task.rows.test], len(work.schema.classes))
-    return evaluate(work.y[task.rows.test], p)
+def _score(work: Work, task: Task, fitted: Pipeline) -> tuple[dict[str, float | None], OutOfFold | None]:
+    tested = task.rows.test
+    p = class_probabilities(fitted, work.matrix[tested], len(work.schema.classes))
+    metrics = evaluate(work.y[tested], p)
+    if work.kept is None:
+        return metrics, None
+    kept = work.kept[tested]
+    return metrics, OutOfFold(tested[kept], answer_columns(p[kept]))
 
 
 def _note(fitted: Pipeline) -> str | None:

@@ -41,6 +41,14 @@ def soak() -> bool:
     return bool(os.environ.get("MLOPS_SOAK"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs scaled down belongs to `make soak`, without a mark that one can forget."""
+    for item in items:
+        if "soak" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.soak)
+
+
 # State roots with a trained model: see tests/trained.py, which is imported only where one is asked for.
 
 

@@ -28,12 +28,14 @@ REFERENCE_OF_ROWS = drift_rows.reference()
 PROFILER = Profiler(REFERENCE_OF_ROWS)
 
 
-def write_version(registry: Path, version: str = "1") -> None:
-    """A bundle with all that ingestion reads of one."""
+def write_version(
+    registry: Path, version: str = "1", metrics: dict[str, float | None] | None = None, **more: bytes
+) -> None:
+    """A bundle with all that ingestion reads of one; `more` are files by stem (`estimator=b"…"`)."""
     manifest = Manifest(
         registered_name="production_model", run_id="r", created_at="2026-02-01T00:00:00Z", task="classification",
-        classes=drift_rows.SCHEMA.classes, algorithm="a", metrics={}, split=SplitRule(method="hash", test_size=0.2),
-        data_source="d", libraries={},
+        classes=drift_rows.SCHEMA.classes, algorithm="a", metrics=metrics or {},
+        split=SplitRule(method="hash", test_size=0.2), data_source="d", libraries={},
     )  # fmt: skip
     registry.mkdir(parents=True, exist_ok=True)
     files = {
@@ -41,6 +43,7 @@ def write_version(registry: Path, version: str = "1") -> None:
         REFERENCE: encode_reference(REFERENCE_OF_ROWS),
         MODEL: b"",
         CHECKS: msgspec.json.encode(Checks(rows=[], probability=[])),
+        **{f"{stem}.onnx": content for stem, content in more.items()},
     }
     write_bundle(registry / version, manifest, files)
 

@@ -122,10 +122,12 @@ def test_a_round_leaves_alone_what_it_did_not_look_for(alerts: Alerts, incidents
     assert len(incidents.unresolved()) == 3
 
 
-def test_a_cause_that_comes_back_is_a_new_incident_with_a_new_file(alerts: Alerts, tmp_path: Path) -> None:
+def test_a_cause_that_comes_back_after_the_cool_down_is_a_new_incident_with_a_new_file(
+    alerts: Alerts, tmp_path: Path
+) -> None:
     alerts.settle(("data_drift",), "3", [drift()], NOON)
     alerts.settle(("data_drift",), "3", [], NOON)
-    settled = alerts.settle(("data_drift",), "3", [drift()], NOON)
+    settled = alerts.settle(("data_drift",), "3", [drift()], NOON + timedelta(hours=24))
     assert [one.count for one in settled.opened] == [1]
     assert sorted(written["status"] for written in files(tmp_path)) == ["open", "resolved"]
 
@@ -140,7 +142,7 @@ def test_what_was_said_of_a_replaced_model_is_resolved(alerts: Alerts, incidents
 
 def test_an_acknowledged_incident_is_open_again_only_when_it_grows_worse(alerts: Alerts) -> None:
     incident = alerts.report(drift("medium"), NOON)
-    acknowledged = alerts.acknowledge(incident.id)
+    acknowledged = alerts.acknowledge(incident.id, NOON)
     assert acknowledged is not None
     assert acknowledged.status == "acknowledged"
     assert alerts.report(drift("medium"), NOON).status == "acknowledged"
@@ -148,11 +150,11 @@ def test_an_acknowledged_incident_is_open_again_only_when_it_grows_worse(alerts:
 
 
 def test_an_incident_that_is_not_there_or_is_over_cannot_be_changed(alerts: Alerts) -> None:
-    assert alerts.acknowledge(99) is None
+    assert alerts.acknowledge(99, NOON) is None
     incident = alerts.report(drift(), NOON)
     assert alerts.resolve(incident.id, NOON) is not None
     assert alerts.resolve(incident.id, NOON) is None
-    assert alerts.acknowledge(incident.id) is None
+    assert alerts.acknowledge(incident.id, NOON) is None
 
 
 def test_recent_incidents_are_those_that_live_or_ended_lately(alerts: Alerts, incidents: Incidents) -> None:

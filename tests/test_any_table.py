@@ -260,7 +260,10 @@ def test_rare_classes_beside_a_column_of_many_levels_go_through(home: Path) -> N
         (lambda table: table.assign(target="ja"), "one class only"),
         (lambda table: table.assign(target=None), "no row has a value in the target"),
         (lambda table: table.head(30), "30 rows with a target, fewer than data_quality.minimum_rows"),
-        (lambda table: table.drop(columns="target"), "has no column 'target'"),
+        (
+            lambda table: table.drop(columns="target"),
+            "has no column 'target' (target_column); give one of these: 'signal'",
+        ),
         (lambda table: table[["target"]], "no column is left to learn from"),
         (lambda table: table.head(0), "has a header and no rows"),
         (lambda table: table.assign(target=["z", *table["target"][1:]]), "class 'z'"),

@@ -162,6 +162,13 @@ def test_an_unknown_route_and_a_wrong_method_are_problems(client: FlaskClient) -
     assert "POST" in reply.headers["Allow"]
 
 
+@pytest.mark.parametrize("path", ["/docs/files//etc/passwd", "/v2//health/live", "/v2/models//ready", "/health//"])
+def test_a_double_slash_is_an_unknown_route_and_no_redirect(client: FlaskClient, path: str) -> None:
+    reply = client.get(path)
+    assert reply.status_code == 404
+    assert "json" in reply.content_type
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:5000", "localhost.evil.example", "127.0.0.1.nip.io", ""]
 )

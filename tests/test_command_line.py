@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,29 @@ def test_init_may_be_repeated_and_overwrites_nothing(tmp_path: Path) -> None:
         assert run_command(*init, "target").exit_code == 0
         assert "pipeline_config.yaml" in failure(*init, "colour", code=2)
         assert own.read_text().endswith("# mine\n")
+
+
+def test_init_for_another_query_does_not_pass_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of a SQLite file is relative to the caller, as any path on the command line."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with closing(sqlite3.connect("mine.db")) as database:
+        small_table(200).to_sql("rows", database, index=False)
+    with in_force(tmp_path / "home"):
+        init = ("init", "--data", "sqlite:///mine.db", "--target", "target", "--query")
+        assert run_command(*init, "select * from rows").exit_code == 0
+        assert load_settings().data.source == f"sqlite:///{tmp_path / 'here' / 'mine.db'}"
+        assert run_command(*init, "select * from rows").exit_code == 0
+        assert "is not overwritten" in failure(*init, "select * from rows where 1", code=2)
+
+
+def test_init_of_a_table_at_a_long_path_writes_what_loads(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 200) / ("b" * 200)
+    folder.mkdir(parents=True)
+    small_table(200).to_csv(folder / "mine.csv", index=False)
+    with in_force(tmp_path / "home"):
+        assert run_command("init", "--data", str(folder / "mine.csv"), "--target", "target").exit_code == 0
+        assert load_settings().data.source == str(folder / "mine.csv")
 
 
 def test_init_of_a_table_without_that_column_names_what_there_is(tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ def test_an_empty_state_root_is_no_error_and_mlflow_is_not_made_there(tmp_path: 
     assert not (tmp_path / "home" / "mlflow.db").exists()
 
 
+def test_a_state_root_that_is_not_made_yet_is_no_error(tmp_path: Path) -> None:
+    with in_force(tmp_path / "new" / "home"):
+        assert (finding("state root").level, run_command("doctor").exit_code) == ("ok", 0)
+
+
 def test_a_wrong_configuration_is_an_error_that_names_the_key(state: Path) -> None:
     (state / "pipeline_config.yaml").write_text("nonsense: 1\n")
     assert "$.nonsense: unknown key" in finding("configuration").message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from config.settings import decode_settings
+from config.settings import Settings, decode_settings
 from monitoring.ids import uuid7
-from monitoring.performance_metrics import _outcomes
+from monitoring.log_ingestion import Ingestion
+from monitoring.outcome_records import counted_outcomes
+from monitoring.store import Store
 from tests.bundles import sample_row, serve_sample
+from tests.test_server_metrics import value
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -127,6 +130,7 @@ def test_one_wrong_outcome_refuses_the_whole_list(client: FlaskClient, tmp_path:
         (b"null", 422),
         (b"1e999", 422),
         (b'{"prediction_id": "x", "value": 1e999}', 422),
+        (b'{"prediction_id": "x", "value": 1' + b"0" * 5000 + b"}", 422),
         (b"[" + b"1," * 9 + b"1]", 413),
     ],
 )
@@ -139,7 +143,11 @@ def test_an_outcome_twice_counts_once_and_a_correction_wins(client: FlaskClient,
     for actual in ("yes", "yes", "no"):
         assert client.post("/feedback", json=outcome(prediction_id=prediction, actual=actual)).status_code == 202
     assert len(logged(tmp_path)) == 3
-    assert _outcomes(tmp_path / "logs") == {prediction: "no"}
+    with Store(f"sqlite:///{tmp_path / 'mlops.db'}") as store:
+        folders = (tmp_path / "logs", tmp_path / "registry")
+        Ingestion(Settings(), store, *folders, lambda: NOON, source_file=tmp_path / "source_id").run_once()
+        [count] = counted_outcomes(store, NOON, NOON + timedelta(hours=1))
+    assert (count.actual, count.rows) == ("no", 1)
 
 
 def test_outcomes_that_cannot_be_logged_are_refused_and_counted(client: FlaskClient, tmp_path: Path) -> None:
@@ -149,3 +157,12 @@ def test_outcomes_that_cannot_be_logged_are_refused_and_counted(client: FlaskCli
     assert b'mlops_log_failures_total{log="feedback",outcome="refused"} 1' in client.get("/metrics").data
     (tmp_path / "logs").unlink()
     assert client.post("/feedback", json=outcome()).status_code == 202
+
+
+def test_a_wrong_outcome_is_no_fault_of_a_feature_of_the_same_name(client: FlaskClient) -> None:
+    """Else clients of /feedback would raise data-quality incidents of the model's features."""
+    reply = client.post("/feedback", json=outcome(age=41))
+    assert reply.get_json(force=True)["type"] == "urn:mlops:problem:invalid-outcomes"
+    text = client.get("/metrics").data
+    assert value(text, "mlops_refused_requests_total", problem="invalid-outcomes") == 1
+    assert b"mlops_refused_values_total{" not in text

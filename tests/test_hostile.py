@@ -103,6 +103,8 @@ def test_a_request_in_small_pieces_is_answered(server: Server) -> None:
         (HEAD + b"Expect: miracles\r\nContent-Length: 2\r\n\r\n{}", 417),
         (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400),
         (CHUNKED + b"2\r\n{}XX0\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"2\r\n{}\r\n0\r\nContent-Length: 3\r\n\r\n", 400),
+        (CHUNKED.replace(b"/predict", b"/nowhere") + b"2\r\n{}\r\n0\r\nContent-Length: 3\r\n\r\n", 404),
     ],
 )
 def test_what_is_no_http_is_a_problem_and_the_end_of_the_connection(server: Server, data: bytes, status: int) -> None:
@@ -130,6 +132,14 @@ def test_a_client_that_leaves_before_its_body_ends_is_no_fault_of_ours(server: S
         connection.end_sending()
         assert connection.read().status in (0, 400)
     assert is_answered(server)
+
+
+def test_a_length_of_many_digits_is_a_length_all_the_same(server: Server) -> None:
+    """Else what has come of such a body would pass for the whole."""
+    with RawConnection(server.port) as connection:
+        connection.send(HEAD + b"Content-Length: 1" + b"0" * 20 + b"\r\n\r\n" + GOOD)
+        connection.end_sending()
+        assert connection.read().problem["status"] == 413
 
 
 @pytest.mark.parametrize(
@@ -315,7 +325,6 @@ def send_hostile(server: Server, count: int, seed: int) -> Counter[int]:
     return codes
 
 
-@pytest.mark.soak
 def test_hostile_requests_get_declared_answers_and_nothing_grows(server: Server, soak: bool) -> None:
     """100,000 of them in the soak; no 5xx at all, since nothing is wrong with the server."""
     workers = server.workers()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from pipeline.metrics import CALIBRATION_BINS, METRICS, evaluate, score
+from models.metrics import CALIBRATION_BINS, METRICS, evaluate, score
 
 
 def _rows(classes: int, rows: int = 200, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

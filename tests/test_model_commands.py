@@ -129,7 +129,7 @@ def test_before_the_first_run_every_listing_says_what_to_do(tmp_path: Path, mlfl
         assert "nothing is in service" in run_command("sync").stdout
         assert run_command("models", "history").stdout == "nothing was promoted yet\n"
         assert "there are none yet" in failure("models", "show", "1")
-        assert "nothing served before" in failure("models", "rollback")
+        assert "nothing is in service yet" in failure("models", "rollback")
 
 
 def test_lines_fit_a_terminal_of_80_columns(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from config.settings import Settings, decode_settings
-from pipeline.metrics import METRICS, score
+from models.metrics import METRICS, score
 from pipeline.model_evaluation import GateDecision, compare_on_rows, first_decision, refused_decision
 from pipeline.paired_bootstrap import Pair, resampled_gains
 

@@ -224,7 +224,13 @@ def test_every_fault_of_every_row_is_named_up_to_a_bound() -> None:
 def test_a_number_beyond_all_floats_is_refused(number: bytes) -> None:
     text = msgspec.json.encode(sample_row(age=-4711)).replace(b"-4711", number)
     (fault,) = faults_of(text)
-    assert (fault.path, fault.got) == ("$.age", "number")
+    assert (fault.path, fault.got, fault.rule) == ("$.age", "number", "expected a finite number or null")
+
+
+def test_a_number_of_thousands_of_digits_is_named_by_its_path_whatever_the_name() -> None:
+    row = sample_row(**{"Culmen Length (mm)": -4711})
+    (fault,) = faults_of(msgspec.json.encode([row]).replace(b"-4711", b"1" + b"0" * 5000))
+    assert fault == Fault('$[0]["Culmen Length (mm)"]', "expected a finite number or null", "number")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +256,12 @@ def test_of_a_repeated_key_the_last_one_counts() -> None:
     assert DECODER.decode(text)[0]["age"] == 20
 
 
+@pytest.mark.parametrize("wrong", [b'"x"', b"true", b"[]", b"1e999", b"1" + b"0" * 400])
+def test_what_a_repeated_key_held_before_does_not_matter(wrong: bytes) -> None:
+    text = b'[{"age":' + wrong + b',"remark":[],' + msgspec.json.encode(sample_row())[1:] + b"]"
+    assert DECODER.decode(text) == [sample_row()]
+
+
 def test_escaped_names_are_the_same_names() -> None:
     text = msgspec.json.encode(sample_row()).replace(b"Culmen", b"\\u0043ulmen")
     assert DECODER.decode(text) == [sample_row()]
@@ -266,9 +278,12 @@ def test_of_a_large_body_the_first_fault_is_named_without_decoding_the_rest() ->
     tracemalloc.start()
     (fault,) = faults_of(b"[" + b"{}," * 2_000_000 + b"{}]")
     (other,) = faults_of(body(sample_row(), sample_row(age="x", remark="long" * 2**20)))
+    (unknown,) = faults_of(body(sample_row(zz="long" * 2**20)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (fault.path, other.path, other.got) == ("$[0]", "$[1].age", "string")
+    assert fault == Fault("$[0].age", "required field", "absent")
+    assert other == Fault("$[1].age", "expected a finite number or null", "string")
+    assert (unknown.path, unknown.rule) == ("$[0].zz", "unknown field")
     assert peak < 50 * 2**20
 
 

@@ -9,9 +9,9 @@ from sklearn.preprocessing import StandardScaler
 
 from config.settings import Settings
 from models.encoding import Matrix
+from models.metrics import METRICS
 from pipeline.errors import InputError
 from pipeline.folds import make_folds, stratified_sample
-from pipeline.metrics import METRICS
 from pipeline.model_training import CandidateResult, TrainingError, select, train_candidates, train_on_matrix
 from pipeline.progress import Silent
 from tests.made_tables import MadeTable, made_table, numeric_schema, quick_settings

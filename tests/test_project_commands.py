@@ -92,6 +92,15 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert os.access(PROJECT / ".ci" / "run", os.X_OK)
 
 
+def test_soak_runs_everything_that_the_suite_scales_down() -> None:
+    others = [path for path in (PROJECT / "tests").glob("test_*.py") if path != Path(__file__)]
+    files = [path for path in others if "soak: bool" in path.read_text()]
+    assert len(files) >= 5
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-m", "soak"]
+    done = subprocess.run([*command, *map(str, files)], cwd=PROJECT, capture_output=True, text=True)
+    assert [path.name for path in files if path.name not in done.stdout] == []
+
+
 @pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
 @pytest.mark.parametrize("body", ["def test(): pytest.skip('later')", "pytest.skip('all', allow_module_level=True)"])
 def test_in_ci_a_skipped_test_is_a_failure(tmp_path: Path, ci: str, code: int, body: str) -> None:

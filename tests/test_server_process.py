@@ -112,11 +112,11 @@ def running(home: Path, *command: str, folder: str = "/") -> Iterator[Server]:
 class Traffic:
     """Clients that send rows until the block ends; answers and failures are kept."""
 
-    def __init__(self, server: Server, clients: int = 4, rows: int = 1) -> None:
+    def __init__(self, server: Server, clients: int = 4, rows: int = 1, row: dict[str, Any] | None = None) -> None:
         self.replies: list[dict[str, Any]] = []
         self.failures: list[str] = []
         self._server = server
-        self._body = [sample_row()] * rows
+        self._body = [row or sample_row()] * rows
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
 

@@ -65,10 +65,38 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
         [f"{day} 02:00" for day in WEEKDAYS] + ["daily 00:00", "daily 23:59"],
         ["daily", "daily 24:00", "daily 2:00", "daily 02:60", "Sunday 02:00", "sunday  02:00", "sunday 02:00 x"],
     ),
+    ("retraining.triggers", [[], ["schedule", "new_data", "drift", "degradation"]], [["never"], "drift"]),
+    ("retraining.use_feedback", [True, False], [1, "yes"]),
+    ("retraining.feedback_rows", [1], [0]),
+    ("retraining.minimum_labelled_rows", [0, 500], [-1]),
+    ("retraining.cool_down_hours", [0, 24.0, 8760], [-1, 8761]),
+    ("retraining.minimum_expected_gain", [0, 1], [-0.1, 1.1]),
     ("monitoring.drift_detection_frequency", [0.001, 6, 8760], [0, 8761]),
     ("monitoring.performance_check_frequency", [0.001, 8760], [0, 8761]),
     ("monitoring.alert_thresholds.accuracy_drop", [0, 1], [-0.1, 1.1]),
     ("monitoring.alert_thresholds.drift_score", [0, 1], [-0.1, 1.1]),
+    ("monitoring.alert_thresholds.error_rate", [0, 1], [-0.1, 1.1]),
+    ("monitoring.alert_thresholds.latency_ms", [0.001, 1e9], [0, -1, NAN]),
+    (
+        "alerts.channels",
+        [[], [{"name": "team", "url_env": "TEAM_URL", "minimum_severity": "low", "kinds": ["serving"]}]],
+        [
+            {},
+            [{"name": "team"}],
+            [{"name": "team", "url_env": "slack://token"}],
+            [{"name": "team", "url_env": "MLOPS_TEAM"}],
+            [{"name": "", "url_env": "A"}],
+            [{"name": "team", "url_env": "A", "minimum_severity": "none"}],
+            [{"name": "team", "url_env": "A", "kinds": ["drift"]}],
+            [{"name": "team", "url_env": "A", "url": "slack://token"}],
+        ],
+    ),
+    ("alerts.cool_down_hours", [0, 8760], [-1, 8761]),
+    ("alerts.escalate_after_hours", [None, 0.1, 8760], [0, 8761]),
+    ("alerts.escalations", [0, 100], [-1, 101, 1.5]),
+    ("alerts.attempts", [1, 100], [0, 101]),
+    ("alerts.retry_seconds", [0.1, 86400], [0, 86401]),
+    ("alerts.timeout_seconds", [0.1, 300], [0, 301]),
     ("deployment.model_serve_host", ["0.0.0.0", "::1"], [""]),
     ("deployment.model_serve_port", [1, 65535], [0, 65536, "5000"]),
     ("deployment.mlflow_port", [1, 65535], [0, 65536]),
@@ -122,7 +150,7 @@ def test_every_setting_is_tried_at_its_edges() -> None:
 @pytest.mark.parametrize(("path", "value"), cases(1))
 def test_a_value_at_the_edge_is_taken(path: str, value: Any) -> None:
     taken = value_at(decode_settings(tree_with(path, value)), path)
-    assert (list(taken) if isinstance(taken, tuple) else taken) == value
+    assert msgspec.json.decode(msgspec.json.encode(taken)) == value
 
 
 @pytest.mark.parametrize(("path", "value"), cases(2))
@@ -131,9 +159,34 @@ def test_a_value_over_the_edge_is_refused_with_its_path(path: str, value: Any) -
         decode_settings(tree_with(path, value), "here")
 
 
+def test_two_channels_of_one_name_are_refused() -> None:
+    channels = [{"name": "team", "url_env": "A"}, {"name": "team", "url_env": "B"}]
+    with pytest.raises(ConfigurationError, match=r"\$\.alerts: expected one channel of each name.* named team$"):
+        decode_settings({"alerts": {"channels": channels}})
+
+
+def test_an_address_in_place_of_its_variable_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        decode_settings({"alerts": {"channels": [{"name": "team", "url_env": "slack://secret-token"}]}})
+    assert "secret" not in str(caught.value)
+
+
 def test_the_rule_is_named_after_the_path() -> None:
     with pytest.raises(ConfigurationError, match=r"\$\.data_split\.test_size: expected `float` <= 0\.9$"):
         decode_settings({"data_split": {"test_size": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("tree", "choice"),
+    [
+        ({"training": {"candidates": ["xgboost"]}}, r"\[0\]: invalid enum value 'xgboost'; expected .*random_forest"),
+        ({"training": {"parameters": {"xgboost": {}}}}, "parameters: invalid enum value 'xgboost'; .*random_forest"),
+        ({"model_selection": {"metric": "auc"}}, "metric: invalid enum value 'auc'; expected one of .*roc_auc"),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_is_refused_with_them(tree: dict[str, Any], choice: str) -> None:
+    with pytest.raises(ConfigurationError, match=choice):
+        decode_settings(tree)
 
 
 @pytest.mark.parametrize("path", ["unheard_of", "data_split.tset_size", "monitoring.alert_thresholds.drift"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from config.state_lock import state_lock
 from monitoring.incidents import Finding, Incidents
 from monitoring.job_records import JobRecords
 from monitoring.prediction_log import PredictionLine, PredictionLog
+from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from tests.command_line import json_of, run_command
 from tests.logged import prediction_lines
@@ -38,6 +40,14 @@ def test_it_says_who_is_at_work(state: Path) -> None:
         answer = json_of("status")
     assert answer["scheduler"].startswith("`main.py` (process ")
     assert answer["pipeline"].startswith("`main.py run` (process ")
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(state: Path) -> None:
+    with Store(load_settings().store_address) as store, state_lock("pipeline", "main.py run"):
+        RunRecords(store).start("killed", "manual", datetime.now(UTC), pid=1, host=socket.gethostname())
+        assert json_of("status")["last_run"]["status"] == "running"
+    assert json_of("status")["last_run"]["status"] == "interrupted"
+    assert "the next run repairs what it left" in run_command("status").stdout
 
 
 def test_it_shows_jobs_and_incidents_with_the_next_command(state: Path) -> None:

@@ -191,6 +191,16 @@ def test_a_store_that_cannot_be_used_says_so_in_one_sentence(bad_url: str, reaso
     assert "\n" not in str(caught.value)
 
 
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    """Without a file system of its own: SQLite says the same of a file that may not grow."""
+    with Store(f"sqlite:///{tmp_path / 's.db'}") as store:
+        with store.writing() as connection:
+            connection.execute(text("CREATE TABLE filler (t TEXT)"))
+        with pytest.raises(StoreError, match="disk is full; free some space"), store.writing() as connection:
+            connection.execute(text("PRAGMA max_page_count = 1"))
+            connection.execute(text("INSERT INTO filler VALUES (hex(zeroblob(500000)))"))
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(StoreError, match="not a database"):

@@ -113,11 +113,12 @@ def test_what_is_no_table_is_refused_in_one_sentence_and_left_as_it_was(
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("t.json", b'{"a": 1', "line 1 is not valid JSON"),
+        ("t.json", b'{"a": 1', r"line 1 is not valid JSON \(.*\); mend it"),
         ("t.json", b"[1, 2]", "expected an array of objects"),
         ("t.jsonl", b'{"a": 1}\n{"a":\n', "line 2 is not valid JSON"),
-        ("t.parquet", b"PAR1 and no more", "is no readable Parquet file"),
+        ("t.parquet", b"PAR1 and no more", r"is no readable Parquet file \(.*[^.]\); write it again"),
         ("t.xlsx", b"PK and no more", "is no readable Excel file"),
+        ("t.xlsx", b"hello", r"Excel file \(its content is another format\); save it again as .xlsx$"),
         ("t.csv.gz", b"not gzip", "cannot be read"),
     ],
 )

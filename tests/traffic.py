@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from api.model_server import ModelServer, load_model
-from monitoring.prediction_log import PredictionLog
+from monitoring.prediction_log import DailyLog, PredictionLog
 from tests.trained import TrainedState, client_rows, plan_in
 
 
-def serve(home: Path, state: TrainedState, table: pd.DataFrame, at: datetime) -> None:
-    """Answers rows with the model in service at a moment."""
+def serve(home: Path, state: TrainedState, table: pd.DataFrame, at: datetime) -> list[str]:
+    """Answers rows with the model in service at a moment; returns the ids of the answers."""
     champion = plan_in(home).champion
     assert champion is not None
     log = PredictionLog(home / "logs")
     server = ModelServer(log, clock=lambda: at)
     server.serve(load_model(home / "models/registry", champion, len(table)))
-    server.predict(json.dumps(client_rows(state.schema, table)).encode(), "request")
+    reply = server.predict(json.dumps(client_rows(state.schema, table)).encode(), "request")
+    log.close()
+    return reply.prediction_id
+
+
+def send_outcomes(home: Path, ids: Sequence[str], actual: Sequence[Any], at: datetime) -> None:
+    """Outcomes as `/feedback` logs them."""
+    log = DailyLog(home / "logs", "feedback")
+    lines = [
+        json.dumps({"prediction_id": id_, "timestamp": at.isoformat(), "actual": label}).encode()
+        for id_, label in zip(ids, actual, strict=True)
+    ]
+    log.append(lines, at)
     log.close()
 
 

@@ -1,0 +1,126 @@
+"""What the servers used and how they answered, by hour: requests, errors, processor time and memory.
+
+The server appends a line a minute to `logs/usage_YYYYMMDD.jsonl` (`api/server_usage.py`), each with what came since
+the line before. An hour's row is the sum of its lines in the file, written whole at each reading, so that reading a
+file again changes nothing. What is torn is passed over.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from sqlalchemy import Row, select
+
+from monitoring.store import Store, upsert
+from monitoring.tables import server_hours
+from monitoring.window_records import day_start, hour_start
+
+#: The log's name before the day.
+USAGE_LOG = "usage"
+_SUMS = ("seconds", "requests", "errors", "cpu_milliseconds")
+
+
+class UsageLine(Struct, frozen=True, kw_only=True):
+    """What all workers of one server did since the line before."""
+
+    timestamp: Annotated[datetime, Meta(tz=True)]
+    #: How long that is.
+    seconds: float
+    #: Requests for predictions, and those that were answered with 500 or above.
+    requests: int
+    errors: int
+    #: User and system time of the workers.
+    cpu_milliseconds: int
+    #: Resident memory of the live workers at the end, a page that several share counted for each; 0 if not known.
+    memory_bytes: int
+    workers: int
+
+
+class ServerFigures(Struct, frozen=True, kw_only=True):
+    """All servers together over a day. Memory is the highest that one server was seen with."""
+
+    requests: int
+    errors: int
+    #: Share of the requests for predictions that were answered with 500 or above; None without requests.
+    error_rate: float | None
+    cpu_seconds: float
+    #: Processors in use on average, while a server ran.
+    mean_cpus: float | None
+    peak_memory_bytes: int | None
+
+
+class UsageReader:
+    """Brings one state root's usage log into the store. Keep it: a file that did not change is not read again."""
+
+    def __init__(self, store: Store, logs: Path) -> None:
+        self._store = store
+        self._logs = logs
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def read(self, source: int) -> int:
+        """Reads the files that have changed; returns how many. `source` is the state root's number in the store."""
+        changed = 0
+        for path in sorted(self._logs.glob(f"{USAGE_LOG}_{'[0-9]' * 8}.jsonl")):
+            try:
+                found = path.stat()
+                mark = (found.st_mtime_ns, found.st_size)
+                if self._seen.get(path.name) == mark:
+                    continue
+                self._store_hours(source, usage_lines(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            self._seen[path.name] = mark
+            changed += 1
+        return changed
+
+    def _store_hours(self, source: int, lines: Iterable[UsageLine]) -> None:
+        hours: defaultdict[datetime, list[UsageLine]] = defaultdict(list)
+        for line in lines:
+            hours[hour_start(line.timestamp)].append(line)
+        with self._store.writing() as connection:
+            for hour, of_hour in sorted(hours.items()):
+                values = {name: sum(getattr(line, name) for line in of_hour) for name in _SUMS}
+                values |= {"peak_memory_bytes": max(line.memory_bytes for line in of_hour)}
+                upsert(connection, server_hours, {"source": source, "hour": hour}, values)
+
+
+def usage_lines(content: bytes) -> list[UsageLine]:
+    """The whole lines of a usage log; others, the remains of writes cut short, are left out."""
+    decoder, found = msgspec.json.Decoder(UsageLine), []
+    for line in content.split(b"\n"):
+        try:
+            if line:
+                found.append(decoder.decode(line))
+        except ValueError:
+            continue
+    return found
+
+
+def server_days(store: Store, since: datetime, until: datetime) -> dict[date, ServerFigures]:
+    """Figures by day (UTC) of all hours that touch [since, until), over all hosts."""
+    t = server_hours.c
+    days: defaultdict[date, list[Row[Any]]] = defaultdict(list)
+    with store.reading() as connection:
+        query = select(server_hours).where(t.hour >= hour_start(since), t.hour < until)
+        for row in connection.execute(query):
+            days[day_start(row.hour).date()].append(row)
+    return {day: _figures(rows) for day, rows in sorted(days.items())}
+
+
+def _figures(rows: list[Row[Any]]) -> ServerFigures:
+    seconds, requests, errors, milliseconds = (sum(getattr(row, name) for row in rows) for name in _SUMS)
+    cpu = timedelta(milliseconds=milliseconds).total_seconds()
+    return ServerFigures(
+        requests=requests,
+        errors=errors,
+        error_rate=errors / requests if requests else None,
+        cpu_seconds=cpu,
+        mean_cpus=cpu / seconds if seconds else None,
+        peak_memory_bytes=max(row.peak_memory_bytes for row in rows) or None,
+    )
