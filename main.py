@@ -149,7 +149,7 @@ def monitor(self_test: bool, rows: int | None, windows: int | None, as_json: boo
     from commands.console import print_cycle
     from commands.self_test_view import print_self_test
     from pipeline.monitoring_jobs import monitor_now
-    from pipeline.self_testing import self_test_now
+    from pipeline.self_test_job import self_test_now
 
     if not self_test and (rows or windows):
         raise click.UsageError("--rows and --windows belong to --self-test")

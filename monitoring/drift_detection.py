@@ -170,7 +170,8 @@ class DriftDetector:
 
     def _effect(self, test: DriftTest) -> float:
         """The effect on the one scale of the report: Cohen's h is scaled so that its floor meets the other."""
-        scale = self.thresholds.effect / self.thresholds.share_effect if test.is_share else 1.0
+        floors = self.thresholds.effect, self.thresholds.share_effect
+        scale = floors[0] / floors[1] if test.is_share and floors[1] else 1.0
         return min(1.0, test.effect * scale)
 
     def _score(

@@ -28,6 +28,7 @@ _ACCIDENT = 0.025
 MOST_SECONDS = 60.0
 #: Seconds of silence before people are told how far it is.
 TELL_AFTER = 2.0
+_SET_P_VALUE = "python main.py monitors set data_drift --threshold p_value="
 #: Features named that a drift was missed in, for each drift.
 _NAMED_FEATURES = 10
 
@@ -239,7 +240,7 @@ def _verdict(
 
 def _advice(verdict: Verdict, rows: int, detector: DriftDetector, missed: Collection[DetectionRate]) -> str:
     thresholds = detector.thresholds
-    key = f"data_quality.drift_threshold (now {thresholds.p_value:g})"
+    key = f"the p-value of drift (now {thresholds.p_value:g}): {_SET_P_VALUE}"
     larger = f"{_rounded(2 * max(rows, thresholds.advised_rows // 2)):,}"
     if verdict == "not_enough_data":
         return (
@@ -248,18 +249,18 @@ def _advice(verdict: Verdict, rows: int, detector: DriftDetector, missed: Collec
         )
     if verdict == "false_alarms":
         return (
-            f"The configuration is not sensible: it alarms on quiet windows of {rows:,} rows too often; lower {key} to "
-            f"{min(0.01, thresholds.p_value / 10.0):g}."
+            f"The configuration is not sensible: it alarms on quiet windows of {rows:,} rows too often; lower {key}"
+            f"{min(0.01, thresholds.p_value / 10.0):g}"
         )
     if verdict == "sensible":
         return f"The configuration is sensible for windows of {rows:,} rows: nothing needs to be changed."
     labels = ", ".join(drift.label for drift in missed)
-    return f"The configuration is quiet, but misses too much of: {labels}; {_remedy(rows, detector, key, larger)}."
+    return f"The configuration is quiet, but misses too much of: {labels}; {_remedy(rows, detector, key, larger)}"
 
 
 def _remedy(rows: int, detector: DriftDetector, key: str, larger: str) -> str:
     if detector.thresholds.p_value < DriftThresholds().p_value:
-        return f"raise {key} to {DriftThresholds().p_value:g}"
+        return f"raise {key}{DriftThresholds().p_value:g}"
     if detector.reference.rows < rows:
         return f"train on more rows than the {detector.reference.rows:,} that the windows are compared with"
     return f"raise monitoring.drift_detection_frequency until a window holds {larger} rows or more"

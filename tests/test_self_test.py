@@ -111,13 +111,13 @@ def test_the_same_seed_gives_the_same_answer_and_another_one_another() -> None:
 def test_a_threshold_that_is_too_lax_is_called_so_with_a_better_one() -> None:
     result = tried(thresholds=DriftThresholds(p_value=0.9, effect=0.001, share_effect=0.001))
     assert result.verdict == "false_alarms"
-    assert "lower data_quality.drift_threshold (now 0.9) to 0.01" in result.advice
+    assert result.advice.endswith("(now 0.9): python main.py monitors set data_drift --threshold p_value=0.01")
 
 
 def test_a_threshold_that_is_too_strict_is_called_so() -> None:
     result = tried(thresholds=DriftThresholds(p_value=1e-30))
     assert result.verdict == "misses"
-    assert "raise data_quality.drift_threshold (now 1e-30) to 0.01" in result.advice
+    assert result.advice.endswith("(now 1e-30): python main.py monitors set data_drift --threshold p_value=0.01")
 
 
 def test_windows_that_are_too_small_are_told_to_be_larger() -> None:

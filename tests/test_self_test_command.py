@@ -41,6 +41,20 @@ def test_the_configured_threshold_is_the_one_tried(state: Path, monkeypatch: pyt
     assert (answer["verdict"], answer["thresholds"]["p_value"]) == ("misses", 1e-40)
 
 
+def test_the_advice_is_a_command_that_changes_what_is_tried(state: Path) -> None:
+    assert run_command("monitors", "set", "data_drift", "--threshold", "p_value=1e-40").exit_code == 0
+    advice = json_of("monitor", "--self-test", "--windows", "30")["advice"]
+    command = advice.partition("python main.py ")[2].split()
+    assert run_command(*command).exit_code == 0
+    assert json_of(*SELF_TEST)["thresholds"]["p_value"] == 0.01
+
+
+def test_a_floor_of_nothing_breaks_nothing(state: Path) -> None:
+    floors = ("--threshold", "share_effect=0", "--threshold", "effect=0")
+    assert run_command("monitors", "set", "data_drift", *floors).exit_code == 0
+    assert json_of(*SELF_TEST)["thresholds"]["share_effect"] == 0.0
+
+
 def test_without_rows_given_windows_are_as_large_as_the_live_one(sample: TrainedState, tmp_path: Path) -> None:
     home = copy_of(sample, tmp_path)
     with in_force(home):
