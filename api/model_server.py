@@ -8,6 +8,7 @@ finishes on the old one. The old model goes when its last request has ended.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ from monitoring.prediction_log import LoggedWarning, PredictionLine
 #: Facts of the manifest that stay on the host: addresses of data, the key of the split, digests of single files.
 _UNPUBLISHED = ("data_source", "split", "files", "format_version")
 
+
+#: A version names a folder, and stands in every line of the log.
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 #: Up to so many rows are packed one by one; from there on columns are faster.
 FEW_ROWS = 32
@@ -203,7 +207,7 @@ class ModelServer:
 
 def load_model(registry: Path, planned: PlannedBundle, max_rows: int) -> ServedModel:
     """Reads a planned bundle, verifies its digests and makes it answer its stored rows; raises `BundleError`."""
-    if Path(planned.version).name != planned.version:
+    if not _VERSION.fullmatch(planned.version):
         raise BundleError("the plan's version is no name of a bundle")
     runtime = ModelRuntime(read_bundle(registry / planned.version, planned.manifest_sha256))
     runtime.check()

@@ -60,12 +60,21 @@ control_socket_disable = True
 loglevel = _settings.logging.level.lower()
 
 
-def on_starting(server: Any) -> None:
+def _log_as_json(server: Any) -> None:
     configure_logging(_settings.logging.level, "server", as_json=True)
     server.log.error_log.handlers.clear()
     server.log.error_log.propagate = True  # one format, one file
+
+
+def on_starting(server: Any) -> None:
+    _log_as_json(server)
     remove_idle(shared_directory())  # what a server that was killed has left
     server.counters = hold(shared_directory())  # a worker that ends leaves its counts to the next
+
+
+def on_reload(server: Any) -> None:
+    """SIGHUP: gunicorn has just set its own log up again."""
+    _log_as_json(server)
 
 
 def when_ready(_server: Any) -> None:

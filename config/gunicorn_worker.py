@@ -9,10 +9,12 @@ problem, like everything else, and none of it is logged: a header that is no hea
 from __future__ import annotations
 
 import re
+import selectors
 import socket
 import struct
 import time
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -79,12 +81,37 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
             conn.init()
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        super().finish_request(conn, fs)
-        if self.pending_conns and self.pending_conns[-1] is conn:
-            now = time.monotonic()
-            conn.timeout = getattr(conn, "deadline", None) or now + CLIENT_SECONDS
-            if conn.timeout <= now:
-                self._end_slow(conn)
+        """Keeps or ends a connection whose request is over or not whole yet.
+
+        One that was told that it is kept stays so while the worker stops, and its next reply ends it: to close it
+        would lose a request that is on its way. That, and the time for requests, is what gthread does otherwise.
+        """
+        try:
+            result = fs.result() if not fs.cancelled() else False
+            if result is gthread._DEFER:
+                self._wait_for_the_rest(conn)
+            elif result:
+                conn.sock.setblocking(False)
+                conn.set_timeout()
+                self.keepalived_conns.append(conn)
+                readable = partial(self.on_client_socket_readable, conn)
+                self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+            else:
+                self.nr_conns -= 1
+                conn.close(graceful=True)
+        except Exception:
+            self.nr_conns -= 1
+            conn.close()
+
+    def _wait_for_the_rest(self, conn: Any) -> None:
+        now = time.monotonic()
+        conn.sock.setblocking(False)
+        conn.timeout = getattr(conn, "deadline", None) or now + CLIENT_SECONDS
+        self.pending_conns.append(conn)
+        readable = partial(self.on_pending_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+        if conn.timeout <= now:
+            self._end_slow(conn)
 
     def murder_pending(self) -> None:
         """Ends what has not arrived in time."""

@@ -48,7 +48,7 @@ class PromptWorker(PatientWorker):
         """A kept connection stays with the poller while the loop answers it."""
         if conn.cfg.is_ssl or not self._has_arrived(conn) or not _is_prompt(conn):
             super().on_client_socket_readable(conn, client)
-        elif self.handle(conn) is True and self.alive:
+        elif self.handle(conn) is True:
             conn.set_timeout()
         else:
             self.poller.unregister(client)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,10 @@ class ServingPlan(Struct, frozen=True, kw_only=True):
 def read_plan(directory: Path) -> ServingPlan | None:
     """The plan in force, or None when there is none yet; raises `PlanError`."""
     try:
-        content = (directory / PLAN).read_bytes()
+        path = directory / PLAN
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+            raise PlanError(f"{PLAN} is no file")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -62,7 +66,7 @@ def read_plan(directory: Path) -> ServingPlan | None:
         if version > PLAN_FORMAT:
             raise PlanError(f"{PLAN} has format {version}, this release reads up to {PLAN_FORMAT}")
         return msgspec.json.decode(content, type=ServingPlan)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors, and bytes that are no UTF-8
         raise PlanError(f"{PLAN} is not valid: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -295,7 +296,18 @@ def _no_plan(registry: Path) -> None:
     (registry / PLAN).unlink()
 
 
+def _no_text(registry: Path) -> None:
+    (registry / PLAN).write_bytes(b'{"format_version": 1, "registered_name": "\xff", "champion": null}')
+
+
+def _pipe(registry: Path) -> None:
+    """Which a server would wait at for ever, and never see another plan."""
+    (registry / PLAN).unlink()
+    os.mkfifo(registry / PLAN)
+
+
 BAD_DAYS = [_altered, _wrong_answers, _not_promoted, _absent, _half, _torn_plan, _newer_plan, _no_champion, _no_plan]
+BAD_DAYS += [_no_text, _pipe]
 
 
 @pytest.mark.parametrize("happen", BAD_DAYS)

@@ -149,10 +149,13 @@ def test_a_bundle_whose_answers_are_not_those_stored_is_refused(tmp_path: Path) 
         load_model(tmp_path, PlannedBundle(version="7", manifest_sha256=digest), 10)
 
 
-def test_a_version_cannot_lead_out_of_the_registry(tmp_path: Path) -> None:
-    digest = sample_bundle(tmp_path / "elsewhere" / "7")
+@pytest.mark.parametrize("version", ["../7", "..", ".", "", "/7", "7/", "7\n", "7\0", "7" * 65, "seven/../7"])
+def test_a_version_cannot_lead_out_of_the_registry(tmp_path: Path, version: str) -> None:
+    """Nor name the registry itself, nor what no log line can hold."""
+    digest = sample_bundle(tmp_path / "7")
+    (tmp_path / "registry").mkdir()
     with pytest.raises(BundleError, match="no name"):
-        load_model(tmp_path / "registry", PlannedBundle(version="../elsewhere/7", manifest_sha256=digest), 10)
+        load_model(tmp_path / "registry", PlannedBundle(version=version, manifest_sha256=digest), 10)
 
 
 def test_model_info_tells_what_a_request_must_hold_and_nothing_of_the_host(model: ServedModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,22 @@ def test_workers_that_are_renewed_drop_no_request(server: Server) -> None:
         wait_for(lambda: not set(server.workers()) & set(first), "the worker is renewed")
     assert traffic.failures == []
     assert len(set(traffic.ids)) == len(traffic.replies)
+
+
+def test_a_reload_by_sighup_drops_no_request_and_the_log_stays_json(tmp_path: Path, soak: bool) -> None:
+    """A worker that stops answers what comes on a connection that it has told to be kept."""
+    serve_sample(tmp_path / "models" / "registry")
+    with running(tmp_path, *GUNICORN) as server:
+        wait_for(lambda: len(server.workers()) == 2, "both workers")
+        with Traffic(server, clients=8) as traffic:
+            for _ in range(40 if soak else 5):
+                traffic.wait_for_replies(200)
+                before = set(server.workers())
+                server.process.send_signal(signal.SIGHUP)
+                wait_for(lambda before=before: not before & set(server.workers()), "new workers")  # type: ignore[misc]
+        assert traffic.failures == []
+        lines = server.log().splitlines()[1:]  # the first is gunicorn's, before it reads a configuration
+        assert {type(json.loads(line)) for line in lines} == {dict}
 
 
 def test_clients_that_send_no_whole_request_hold_up_nobody(server: Server) -> None:
