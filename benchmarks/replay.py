@@ -45,11 +45,10 @@ TARGET, TIME = "class", "t"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ROW_SECONDS = 1800
 ROWS_A_DAY = 86_400 // ROW_SECONDS
-#: A window of as many rows as the first training had: what is older is another concept.
 SETTINGS: dict[str, Any] = {
     "target_column": TARGET,
     "data": {"source": "base.csv"},
-    "data_split": {"time_column": TIME},
+    "data_split": {"time_column": TIME, "test_size": 0.1},
     "model_selection": {"metric": "accuracy"},
     "training": {"candidates": ["hist_gradient_boosting", "logistic_regression"]},
     "retraining": {"policy": "window", "minimum_labelled_rows": 1000, "cool_down_hours": 168.0},
@@ -60,13 +59,14 @@ SETTINGS: dict[str, Any] = {
 class Replay:
     """A state root whose time is that of the stream."""
 
-    def __init__(self, table: pd.DataFrame, folder: Path) -> None:
+    def __init__(self, table: pd.DataFrame, folder: Path, window: int) -> None:
         self.table = table
+        self.window = window
         self.first = len(table) // 4
         self.now = START
         base = table.iloc[: self.first]
         base.to_csv(folder / "base.csv", index=False)
-        settings = {**SETTINGS, "retraining": {**SETTINGS["retraining"], "window_rows": self.first}}
+        settings = {**SETTINGS, "retraining": {**SETTINGS["retraining"], "window_rows": self.window}}
         (folder / "pipeline_config.yaml").write_text(yaml.safe_dump(settings))
         self.features = [name for name in table.columns if name not in (TARGET, TIME)]
         self.opened: Counter[str] = Counter()
@@ -156,12 +156,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--days", type=int, default=7, help="days a step (default 7)")
+    parser.add_argument(
+        "--window", type=int, default=90 * ROWS_A_DAY, help="rows of the retraining window (default 90 days)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     table = pd.read_csv(options.table)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pictures may still be drawn
         os.environ["MLOPS_HOME"] = folder
-        found = Replay(table, Path(folder)).run(options.days)
+        found = Replay(table, Path(folder), options.window).run(options.days)
     if options.json:
         print(json.dumps(found, indent=2))
     else:

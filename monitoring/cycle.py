@@ -30,10 +30,11 @@ from monitoring.performance_metrics import PerformanceReport
 from monitoring.plain_json import encode
 from monitoring.profile_codec import merge_encoded
 from monitoring.store import Store
-from monitoring.window_records import Window, hour_start, window
+from monitoring.window_records import Window, start_of, window
 
-#: How far back a cycle looks when its frequency is shorter: a night's few rows say little.
-LEAST_WINDOW = timedelta(hours=24)
+#: How far back a cycle looks when its frequency is shorter: a night's few rows say little. While those are fewer than
+#: are worth judging, it looks further back, but not beyond what is still called live.
+LEAST_WINDOW, MOST_WINDOW = timedelta(hours=24), timedelta(days=14)
 #: What a cycle looks for.
 KINDS: tuple[IncidentKind, ...] = ("data_drift", "prediction_drift", "data_quality")
 
@@ -70,13 +71,13 @@ def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionRe
 
     Raises `BundleError` or `PlanError` when what is in service cannot be read.
     """
-    since = hour_start(now - max(LEAST_WINDOW, timedelta(hours=settings.monitoring.drift_detection_frequency)))
     plan = read_plan(registry_directory())
     alerts = Alerts.of(settings, store)
-    lines, fragments = line_counts(store, since, now)
     report, seen, version, estimate = None, None, None, None
     if plan is not None and plan.champion is not None:
         version = plan.champion.version
+    since = live_since(settings, store, version or "", now)
+    lines, fragments = line_counts(store, since, now)
     watched = _Watched.of(settings, store, version)
     if "data_quality" in watched.kinds:
         alerts.settle(("data_quality",), None, fragment_findings(lines, fragments), now, subject=FRAGMENTS)
@@ -102,6 +103,13 @@ def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionRe
         ingestion=read,
         incidents=Incidents(store).unresolved(),
     )
+
+
+def live_since(settings: Settings, store: Store, version: str, now: datetime) -> datetime:
+    """Where the window of live rows begins: as far back as the last check, a day at least, and further while it holds
+    fewer rows than a verdict is worth."""
+    least = max(LEAST_WINDOW, timedelta(hours=settings.monitoring.drift_detection_frequency))
+    return start_of(store, version, now, least, max(least, MOST_WINDOW), DriftThresholds().advised_rows)
 
 
 def service_bundle(plan: ServingPlan | None) -> Bundle:

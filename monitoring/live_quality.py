@@ -123,7 +123,8 @@ def _is_lost(lost: int, of: int) -> bool:
 
 
 def _warned(version: str, share: WarnedShare, thresholds: DriftThresholds) -> Finding:
-    found = severity_of(min(1.0, share.cohens_h * thresholds.effect / thresholds.share_effect))
+    scale = thresholds.effect / thresholds.share_effect if thresholds.share_effect else 1.0
+    found = severity_of(min(1.0, share.cohens_h * scale))
     severity: Severity = "low" if found == "none" else found
     what = _WORDS.get(share.code, f"are warned of with {share.code}")
     return Finding(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, select, tuple_
+from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
 from monitoring.hour_tallies import HourKey, HourTally, latency_quantile
 from monitoring.known_models import KnownModels
@@ -87,6 +87,22 @@ def window(
         withheld=frozenset(name for row in rows for name in row.withheld),
         warnings=dict(sum((Counter(row.warnings) for row in rows), Counter())),
     )
+
+
+def start_of(store: Store, version: str, until: datetime, least: timedelta, most: timedelta, rows: int) -> datetime:
+    """Where a window that ends at `until` begins so that it holds `rows` rows of a version: `least` back, or further
+    back by whole hours, `most` at most; `least` back too where even that holds none."""
+    t = window_profiles.c
+    since = hour_start(until - least)
+    query = select(t.hour, func.sum(t.rows)).group_by(t.hour).order_by(t.hour.desc())
+    found = 0
+    with store.reading() as connection:
+        for hour, count in connection.execute(_within(query, until - most, until, version)):
+            if found >= rows and hour < since:
+                break
+            found += int(count)
+            since = min(since, hour)
+    return since
 
 
 def served_hours(

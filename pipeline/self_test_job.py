@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
 from config.clock import utc_now
 from config.settings import load_settings, registry_directory
 from models.bundle import REFERENCE
 from models.reference import decode_reference
 from models.serving_plan import read_plan
-from monitoring.cycle import LEAST_WINDOW, service_bundle
+from monitoring.cycle import live_since, service_bundle
 from monitoring.drift_detection import DriftDetector
 from monitoring.drift_report import DriftThresholds
 from monitoring.monitors import Monitor, monitor_for
@@ -33,11 +32,10 @@ def self_test_now(
     plan = read_plan(registry_directory())
     reference = decode_reference(service_bundle(plan).extra[REFERENCE])
     version = plan.champion.version if plan is not None and plan.champion is not None else ""
-    since = now - max(LEAST_WINDOW, timedelta(hours=settings.monitoring.drift_detection_frequency))
     with Store(settings.store_address) as store:
         monitor = monitor_for(store, settings, "data_drift", settings.registered_model_name, version)
         detector = DriftDetector(reference, _thresholds(monitor))
-        live = window(store, detector.layout, version, since, now)
+        live = window(store, detector.layout, version, live_since(settings, store, version, now), now)
     size, source = _window_rows(rows, live.rows - live.unprofiled_rows, detector.thresholds.least_rows)
     return run_self_test(
         SelfTester(detector, size, withheld=live.withheld),

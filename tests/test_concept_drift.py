@@ -113,7 +113,7 @@ def test_data_drift_is_strong_while_a_high_incident_of_the_version_is_unresolved
         Finding(kind="data_drift", severity=severity, cause="c", next="n", model_version=version), NOON
     )
     assert strong_data_drift_is_open(one, "1") == strong
-    incidents.acknowledge(opened.id)
+    incidents.acknowledge(opened.id, NOON)
     assert strong_data_drift_is_open(one, "1") == strong
     incidents.resolve(opened.id, NOON)
     assert not strong_data_drift_is_open(one, "1")

@@ -20,7 +20,7 @@ from monitoring.log_tail import Limits
 from monitoring.prediction_log import PredictionLine
 from monitoring.store import Store
 from monitoring.window_profile import Profiler, WindowProfile, merge
-from monitoring.window_records import add_tallies, served_hours, window
+from monitoring.window_records import add_tallies, served_hours, start_of, window
 from tests import drift_rows
 from tests.logged import NOON, PROFILER, REFERENCE_OF_ROWS, WARNED, Host, prediction_lines, write_version
 from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
@@ -193,3 +193,16 @@ def test_a_week_of_a_hundred_features_is_read_and_checked_in_time(tmp_path: Path
 
 def test_the_reference_of_the_rows_has_every_kind_of_feature() -> None:
     assert {feature.kind for feature in REFERENCE_OF_ROWS.features} == {"numeric", "categorical", "boolean", "datetime"}
+
+
+def test_a_window_of_little_traffic_goes_back_until_it_has_its_rows(host: Host) -> None:
+    for hours in (1, 30, 60, 90, 24 * 20):
+        host.log(prediction_lines(40, seed=hours, moment=NOON - hours * HOUR))
+    host.ingestion.run_once()
+
+    def hours_back(rows: int, version: str = "1") -> float:
+        start = start_of(host.store, version, NOON, 24 * HOUR, 14 * 24 * HOUR, rows)
+        return (NOON - start) / HOUR
+
+    assert [hours_back(rows) for rows in (40, 41, 80, 81, 121, 1000)] == [24, 30, 30, 60, 90, 90]
+    assert hours_back(40, "2") == 24
