@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ def put_estimates(
     store: Store, hour: datetime, estimates: NDArray[np.float64], version: str = "1", source: int = 1, more: int = 0
 ) -> None:
     """An hour's predictions, and `more` without an estimate."""
-    values = {
+    values: dict[str, Any] = {
         "source": source, "hour": hour, "model_version": version, "experiment": "", "arm": "",
         "rows": len(estimates) + more, "unprofiled_rows": 0, "profile": None, "withheld": [], "warned_rows": 0,
         "warnings": {}, "fallback_rows": 0, "latency_counts": bytes(8 * (len(LATENCY_EDGES) + 1)),
