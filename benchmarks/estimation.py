@@ -76,8 +76,7 @@ def alarms(watched: Watched, frame: pd.DataFrame, estimates: Estimates, right: R
 
 def lowered(right: Right, points: float, random: np.random.Generator) -> Right:
     """Right answers that turned wrong at random, until accuracy is lower by so much."""
-    kept: Right = random.random(len(right)) >= points / right.mean()
-    return right & kept
+    return np.asarray(right & (random.random(len(right)) >= points / right.mean()))
 
 
 def measure(world: World, seeds: int, chunks: int) -> dict[str, Any]:

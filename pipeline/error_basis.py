@@ -50,7 +50,13 @@ class Basis:
     def design(self, inputs: Matrix) -> Floats:
         """(rows, columns): the logit, the base, and the products."""
         base = self.base(inputs)
-        return np.hstack([inputs[:, [self.logit]], base, base[:, self.first] * base[:, self.second]])
+        made = np.empty((len(inputs), 1 + base.shape[1] + len(self.first)))
+        made[:, 0] = inputs[:, self.logit]
+        made[:, 1 : 1 + base.shape[1]] = base
+        products = made[:, 1 + base.shape[1] :]
+        for column, (first, second) in enumerate(zip(self.first, self.second, strict=True)):  # no copy of the whole
+            np.multiply(base[:, first], base[:, second], out=products[:, column])
+        return made
 
 
 def learn_basis(schema: Schema, inputs: Matrix, target: NDArray[Any]) -> Basis:

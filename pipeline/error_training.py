@@ -23,7 +23,7 @@ from pipeline.folds import Indices
 from pipeline.onnx_errors import export_error_model
 
 #: Rows taken of each kind: more cost time and memory, and the estimate is no better for them.
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 #: With fewer mistakes (or right answers) there is nothing to learn from.
 LEAST_MISTAKES = 30
 #: Inverse strength of the penalty.
