@@ -135,8 +135,8 @@ def ingest(folder: Path) -> dict[str, Any]:
             Settings(), store, folder / "logs", folder / "registry", lambda: START + timedelta(hours=25),
             source_file=folder / "source_id",
         )  # fmt: skip
-        ingestion.run_once(rows=1)  # what is loaded at the first batch belongs to the process
-        return _measured(lambda: ingestion.run_once().rows)
+        first = ingestion.run_once(rows=1).rows  # what is loaded at the first batch belongs to the process
+        return _measured(lambda: ingestion.run_once().rows) | {"first_rows": first}
 
 
 def read_with_pandas(folder: Path) -> dict[str, Any]:

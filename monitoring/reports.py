@@ -32,7 +32,8 @@ def drift_text(report: DriftReport, model: str = "", source: str = "", most: int
     if report.withheld:
         lines.append(f"Not compared, as the log hashes or drops them: {', '.join(report.withheld)}.")
     lines += _words(report.feature_scores, report.drifted_features)
-    lines += ["", *_table(report.feature_scores, most)]
+    if report.rows:
+        lines += ["", *_table(report.feature_scores, most)]
     if report.prediction_drift is not None:
         lines += ["", *_predictions(report.prediction_drift, most)]
     return "\n".join(lines) + "\n"

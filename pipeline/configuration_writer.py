@@ -6,6 +6,7 @@ Whatever stands in it was tried: `prepare` accepts the table with these settings
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,6 +47,8 @@ FEWEST_MOMENTS = 20
 BALANCED, NOT_RARE = 0.5, 0.1
 #: Left out by `features.drop`, so that retraining on more rows does not change its mind about them.
 SETTLED = ("identifier", "free_text")
+#: An address that names somebody, perhaps with a password.
+_HAS_PASSWORD = re.compile(r"://[^/\s]+@")
 
 
 def write_configuration(
@@ -229,6 +232,8 @@ def _write_new(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
+            if _HAS_PASSWORD.search(text):
+                os.fchmod(stream.fileno(), 0o600)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

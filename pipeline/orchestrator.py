@@ -180,7 +180,7 @@ class PipelineRun:
             release_memory()
             if self._mlflow is None:
                 preload()  # MLflow's import takes seconds; it goes on while the cores train
-            with self._step("train", f"training {len(self.settings.training.candidates)} candidates"):
+            with self._step("train", f"training {_counted(len(self.settings.training.candidates), 'candidate')}"):
                 trained = steps.train(self.settings, prepared, self.progress)
             release_memory()
             with self._step("register", "packaging and registering the best"):
@@ -244,6 +244,10 @@ class PipelineRun:
 
     def _mark_interrupted(self) -> None:
         self.records.finish(self.run_id, "interrupted", self.clock(), error="interrupted")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _status_of(error: BaseException) -> RunStatus:

@@ -152,7 +152,9 @@ def _fetch(address: str, copy: Path) -> None:
             shutil.copyfileobj(remote, local, 1 << 20)
     except ImportError as error:
         raise InputError(f"{address}: needs a package that is not installed: {_one_line(error)}") from None
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, OSError):  # no answer at all, which fsspec calls by the same name
+            raise InputError(f"{address}: cannot be reached: {_one_line(error.__cause__)}") from None
         raise InputError(f"{address}: there is nothing at this address") from None
     except Exception as error:  # each file system has its own errors
         raise InputError(f"{address}: cannot be read: {_one_line(error)}") from None

@@ -117,3 +117,10 @@ def test_any_name_survives(tmp_path: Path, name: str) -> None:
 def test_a_quoted_name_stays_on_one_line() -> None:
     assert quoted("a\nb") == '"a\\nb"'
     assert "\n" not in quoted("word " * 100)
+
+
+@pytest.mark.parametrize(("source", "private"), [("postgresql://me:secret@db/shop", True), ("/data/t.csv", False)])
+def test_an_address_with_a_password_is_written_for_its_owner_alone(tmp_path: Path, source: str, private: bool) -> None:
+    path = tmp_path / "c.yaml"
+    write_configuration(Table(small_table(), "t.csv"), "target", path, source)
+    assert (path.stat().st_mode & 0o077 == 0) is private
