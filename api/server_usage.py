@@ -24,7 +24,7 @@ from api.auth import SCOPES
 from api.metrics import CPU, MEMORY, REQUESTS
 from api.shared_counters import Series, SharedCounters
 from monitoring.prediction_log import DailyLog, LogError
-from monitoring.server_hours import USAGE_LOG, UsageLine
+from monitoring.usage_lines import USAGE_LOG, UsageLine
 
 #: In the counters: what has been written of each count, and when (milliseconds of the machine's monotonic clock).
 WRITTEN = "mlops_usage_written_total"

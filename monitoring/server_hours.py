@@ -11,35 +11,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 from sqlalchemy import Row, select
 
 from monitoring.store import Store, upsert
 from monitoring.tables import server_hours
+from monitoring.usage_lines import USAGE_LOG, UsageLine, usage_lines
 from monitoring.window_records import day_start, hour_start
 
-#: The log's name before the day.
-USAGE_LOG = "usage"
 _SUMS = ("seconds", "requests", "errors", "cpu_milliseconds")
-
-
-class UsageLine(Struct, frozen=True, kw_only=True):
-    """What all workers of one server did since the line before."""
-
-    timestamp: Annotated[datetime, Meta(tz=True)]
-    #: How long that is.
-    seconds: float
-    #: Requests for predictions, and those that were answered with 500 or above.
-    requests: int
-    errors: int
-    #: User and system time of the workers.
-    cpu_milliseconds: int
-    #: Resident memory of the live workers at the end, a page that several share counted for each; 0 if not known.
-    memory_bytes: int
-    workers: int
 
 
 class ServerFigures(Struct, frozen=True, kw_only=True):
@@ -88,18 +70,6 @@ class UsageReader:
                 values = {name: sum(getattr(line, name) for line in of_hour) for name in _SUMS}
                 values |= {"peak_memory_bytes": max(line.memory_bytes for line in of_hour)}
                 upsert(connection, server_hours, {"source": source, "hour": hour}, values)
-
-
-def usage_lines(content: bytes) -> list[UsageLine]:
-    """The whole lines of a usage log; others, the remains of writes cut short, are left out."""
-    decoder, found = msgspec.json.Decoder(UsageLine), []
-    for line in content.split(b"\n"):
-        try:
-            if line:
-                found.append(decoder.decode(line))
-        except ValueError:
-            continue
-    return found
 
 
 def server_days(store: Store, since: datetime, until: datetime) -> dict[date, ServerFigures]:

@@ -24,13 +24,19 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Flask:
+def clock() -> list[datetime]:
+    """The last of it is now."""
+    return [NOON]
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: list[datetime]) -> Flask:
     serve_sample(tmp_path / "registry")
     app = create_app(
         decode_settings({"deployment": {"max_prediction_batch_size": 5}}),
         registry=tmp_path / "registry",
         logs=tmp_path / "logs",
-        clock=lambda: NOON,
+        clock=lambda: clock[-1],
     )
     reloader = app.extensions["mlops"].reloader
     reloader.ensure_running = lambda: None
@@ -138,9 +144,12 @@ def test_what_is_no_outcome_has_its_code(client: FlaskClient, body: bytes, statu
     assert client.post("/feedback", data=body, content_type="application/json").status_code == status
 
 
-def test_an_outcome_twice_counts_once_and_a_correction_wins(client: FlaskClient, tmp_path: Path) -> None:
+def test_an_outcome_twice_counts_once_and_a_correction_wins(
+    client: FlaskClient, clock: list[datetime], tmp_path: Path
+) -> None:
     prediction = client.post("/predict", json=sample_row()).get_json()["prediction_id"][0]
-    for actual in ("yes", "yes", "no"):
+    for second, actual in enumerate(("yes", "yes", "no")):
+        clock.append(NOON + timedelta(seconds=second))
         assert client.post("/feedback", json=outcome(prediction_id=prediction, actual=actual)).status_code == 202
     assert len(logged(tmp_path)) == 3
     with Store(f"sqlite:///{tmp_path / 'mlops.db'}") as store:

@@ -114,12 +114,12 @@ def test_reading_goes_on_after_a_restart_and_the_window_with_it(store: Store, tm
 def test_the_window_is_of_whole_hours_of_the_last_day(store: Store, tmp_path: Path) -> None:
     host = host_of(store, tmp_path / "a")
     for hours, seed in ((-25, 1), (-24, 2), (0, 3)):
-        host.log(prediction_lines(100, seed, AT + hours * HOUR - timedelta(minutes=10)))
+        host.log(prediction_lines(600, seed, AT + hours * HOUR - timedelta(minutes=10)))
     host.ingestion.run_once()
     outcome = cycle(store, AT + timedelta(minutes=20))
     assert outcome.window_from == AT - 24 * HOUR
-    assert outcome.rows == 100
-    assert cycle(store, AT - timedelta(minutes=5)).rows == 200  # the hour that it touches counts whole
+    assert outcome.rows == 600
+    assert cycle(store, AT - timedelta(minutes=5)).rows == 1200  # the hour that it touches counts whole
 
 
 def test_a_withheld_feature_takes_no_part_and_is_named(store: Store, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_rows_in_no_profile_are_said_and_are_an_incident_until_they_are_past(sto
     (told,) = outcome.incidents
     assert (told.kind, told.severity, told.model_version) == ("data_quality", "medium", "1")
     known.now = AT + 48 * HOUR
-    known.log(prediction_lines(300, 3, AT + 47 * HOUR))
+    known.log(prediction_lines(600, 3, AT + 47 * HOUR))
     known.ingestion.run_once()
     assert cycle(store, AT + 48 * HOUR).incidents == []
 

@@ -115,9 +115,16 @@ def test_fault_26_an_alert_is_one_whole_json_document(home: Path, sample: Traine
 
 
 def test_only_rows_of_the_window_and_of_the_champion_count(home: Path, sample: TrainedState) -> None:
-    serve(home, sample, drifted_rows(sample), NOON - timedelta(hours=25))
+    serve(home, sample, drifted_rows(sample), NOON - timedelta(days=15))
     serve(home, sample, drifted_rows(sample), NOON + SECOND)
     assert cycle(NOON).rows == 0
+
+
+def test_where_a_day_holds_too_few_rows_a_cycle_looks_further_back(home: Path, sample: TrainedState) -> None:
+    serve(home, sample, drifted_rows(sample), NOON - timedelta(days=3))
+    serve(home, sample, new_rows(sample).head(100), NOON - SECOND)
+    outcome = cycle(NOON)
+    assert (outcome.rows, outcome.window_from) == (2100, NOON - timedelta(days=3))
 
 
 def test_the_remains_of_a_torn_write_are_set_aside_and_counted(home: Path, sample: TrainedState) -> None:

@@ -18,8 +18,9 @@ from api.server_usage import LONGEST_SECONDS, WRITE_SECONDS, UsageMeter, residen
 from api.shared_counters import hold, remove_idle
 from config.settings import LoggingSettings, Settings, decode_settings
 from monitoring.log_retention import delete_expired
-from monitoring.server_hours import ServerFigures, UsageLine, UsageReader, server_days, usage_lines
+from monitoring.server_hours import ServerFigures, UsageReader, server_days
 from monitoring.store import Store
+from monitoring.usage_lines import UsageLine, usage_lines
 from tests.bundles import sample_row, serve_sample
 from tests.logged import Host, rows_of
 from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
