@@ -59,6 +59,8 @@ class MlflowProcess:
 class _Remote:
     """Stands for an object of the other process: its methods are called there."""
 
+    is_elsewhere = True
+
     def __init__(self, process: MlflowProcess, target: str, registered_name: str) -> None:
         self.registered_name = registered_name
         self._process = process

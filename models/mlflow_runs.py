@@ -43,6 +43,9 @@ _EXAMPLE_ROWS = 3
 class RunLog:
     """The runs of one experiment. Every call may raise `RegistryError`."""
 
+    #: Whether another process does the work.
+    is_elsewhere = False
+
     def __init__(self, connection: MlflowConnection, experiment_name: str, artifacts: Path | None = None) -> None:
         """`artifacts` is where a local MLflow keeps files: by default `mlartifacts/` under the state root."""
         self.connection = connection

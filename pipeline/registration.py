@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,9 +59,12 @@ def register(
     packaged = package_best(select(trained.results), schema, prepared.test_raw)
     manifest = _manifest(settings, run_id, prepared, packaged, now)
     staged = deployment.staging(run_id)
-    digest = write_bundle(staged, manifest, _bundle_files(settings, packaged, prepared, manifest.metrics))
     tags = {"algorithm": packaged.result.name}
     mlflow_run_id = runs.start(run_id, params=_params(settings, prepared, packaged), tags=tags)
+    with _meanwhile(runs) as submit:  # MLflow takes the model while the error model is fitted here
+        logged = submit(runs.log_sklearn_model, mlflow_run_id, packaged.result.pipeline, schema, prepared.examples)
+        digest = write_bundle(staged, manifest, _bundle_files(settings, packaged, prepared, manifest.metrics))
+        model_uri = logged()
     runs.log(mlflow_run_id, metrics=manifest.metrics)
     log_candidates(runs, mlflow_run_id, trained.results, {**trained.failures(), **packaged.left_aside})
     runs.log_bundle(mlflow_run_id, staged)
@@ -70,10 +75,21 @@ def register(
         manifest_sha256=digest,
         algorithm=packaged.result.name,
         metrics=manifest.metrics,
-        model_uri=runs.log_sklearn_model(mlflow_run_id, packaged.result.pipeline, schema, prepared.examples),
+        model_uri=model_uri,
     )
     deployment.adopt(run_id, version)
     return Registered(packaged, manifest, version, mlflow_run_id)
+
+
+@contextmanager
+def _meanwhile(runs: RunLog) -> Iterator[Callable[..., Callable[[], str]]]:
+    """What is submitted in the block goes on beside it where another process does the work, else when it is asked for:
+    here, both at once would take the memory of both."""
+    if not runs.is_elsewhere:
+        yield lambda call, *arguments: lambda: call(*arguments)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda call, *arguments: pool.submit(call, *arguments).result
 
 
 def _manifest(settings: Settings, run_id: str, prepared: Prepared, packaged: Packaged, now: datetime) -> Manifest:
