@@ -182,12 +182,13 @@ def drift(data: str, fail_on_drift: bool, as_json: bool) -> None:
 @click.option("--model", "version", help="A model version; all are reported when left out.")
 @JSON_OPTION
 def report(days: int, version: str | None, as_json: bool) -> None:
-    """Performance and drift of the last days, for people; also left under reports/."""
+    """Performance and drift of the last days, for people; also left under reports/, with a page and a picture."""
     from commands.console import print_report
     from pipeline.reporting import report_now
 
     _prepare_process()
-    _report(as_json, report_now(days, version, None if as_json else _tell), print_report)
+    found, page = report_now(days, version, None if as_json else _tell)
+    _report(as_json, found, lambda _: print_report(found, page))
 
 
 @cli.group()

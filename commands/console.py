@@ -11,6 +11,8 @@ import click
 from commands.tables import figure, moment, say, show_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from commands.doctor import Finding
     from commands.model_versions import Comparison, SyncOutcome, VersionDetail
     from commands.status import InService, Status
@@ -79,11 +81,11 @@ def print_drift(report: DriftReport) -> None:
     click.echo(drift_text(report))
 
 
-def print_report(report: Report) -> None:
+def print_report(report: Report, page: Path) -> None:
     from monitoring.performance_text import performance_text
     from pipeline.reporting import latest_drift_text
 
-    click.echo(f"{performance_text(report)}\n{latest_drift_text(report)}")
+    click.echo(f"{performance_text(report)}\n{latest_drift_text(report)}\nWith pictures: {page}")
 
 
 def print_cycle(outcome: CycleOutcome) -> None:

@@ -8,8 +8,8 @@ from monitoring.intervals import Interval
 from monitoring.performance import METRIC_NAMES, DayPerformance, LabelDelay, ModelPerformance
 from monitoring.report_data import Report, ReportedIncident
 
-_METRIC_HEADINGS = ("", "value", "95 % interval", "at training")
-_DAY_HEADINGS = (
+METRIC_HEADINGS = ("", "value", "95 % interval", "at training")
+DAY_HEADINGS = (
     *("day", "predictions", "labels", "accuracy", "f1_score", "mean ms", "p95 ms"),
     *("error rate", "cpu s", "memory MB"),
 )
@@ -22,7 +22,7 @@ _TREND_WORDS = {
 
 def performance_text(report: Report) -> str:
     """Figures of each version with their intervals and baselines, the days, and the incidents."""
-    title = f"PERFORMANCE REPORT of the last {_counted(report.days, 'day')}"
+    title = f"PERFORMANCE REPORT of the last {counted(report.days, 'day')}"
     lines = [title, "=" * len(title), f"{report.timestamp:%Y-%m-%d %H:%M} UTC"]
     if not report.models:
         lines += ["", "No predictions were logged in these days."]
@@ -33,24 +33,33 @@ def performance_text(report: Report) -> str:
 
 
 def _model(model: ModelPerformance) -> list[str]:
-    head = f"Version {model.model_version}: {_counted(model.predictions, 'prediction')}"
+    head = f"Version {model.model_version}: {counted(model.predictions, 'prediction')}"
     if not model.predictions and not model.labels:
         return [f"{head} in these days."]
-    lines = [f"{head}, {_labels(model)}"]
-    if model.mean_latency_ms is not None:
-        lines.append(f"Latency: mean {model.mean_latency_ms:.2f} ms, p95 {_number(model.p95_latency_ms, '.2f')} ms")
-    if model.unknown_labels:
-        lines.append(f"{_counted(model.unknown_labels, 'label')} of no class that the model knows: counted as wrong.")
+    lines = [f"{head}, {labels_text(model)}", *model_sentences(model)]
     if not model.labels:
-        return [*lines, "How good the answers were is not known: no outcome has come back.", "", *_days(model.by_day)]
+        return [*lines, "", *_days(model.by_day)]
+    return [*lines, "", *_table([METRIC_HEADINGS, *metric_rows(model)]), "", *_days(model.by_day)]
+
+
+def model_sentences(model: ModelPerformance) -> list[str]:
+    """Latency, what the figures are of, and the trend."""
+    lines = []
+    if model.mean_latency_ms is not None:
+        mean, p95 = number_text(model.mean_latency_ms, ".2f"), number_text(model.p95_latency_ms, ".2f")
+        lines.append(f"Latency: mean {mean} ms, p95 {p95} ms")
+    if model.unknown_labels:
+        lines.append(f"{counted(model.unknown_labels, 'label')} of no class that the model knows: counted as wrong.")
+    if not model.labels:
+        return [*lines, "How good the answers were is not known: no outcome has come back."]
     if model.sampled_labels < model.labels:
         lines.append(f"Rankings, calibration and delays are of a sample of {model.sampled_labels:,} labelled rows.")
-    return [*lines, f"Trend: {_trend(model)}", "", *_metrics(model), "", *_days(model.by_day)]
+    return [*lines, f"Trend: {trend_text(model)}"]
 
 
-def _labels(model: ModelPerformance) -> str:
+def labels_text(model: ModelPerformance) -> str:
     coverage = "" if model.coverage is None else f" ({model.coverage:.1%})"
-    return f"{_counted(model.labels, 'label')}{coverage}{_delay(model.delay)}"
+    return f"{counted(model.labels, 'label')}{coverage}{_delay(model.delay)}"
 
 
 def _delay(delay: LabelDelay) -> str:
@@ -60,7 +69,7 @@ def _delay(delay: LabelDelay) -> str:
     return f", after {_duration(delay.mean_seconds)} on average{rest}"
 
 
-def _trend(model: ModelPerformance) -> str:
+def trend_text(model: ModelPerformance) -> str:
     trend = model.trend
     if trend.slope is None or trend.p_value is None:
         return "not known, fewer than three days have enough labels"
@@ -68,44 +77,45 @@ def _trend(model: ModelPerformance) -> str:
     return f"{_TREND_WORDS[trend.direction]} ({slope})"
 
 
-def _metrics(model: ModelPerformance) -> list[str]:
-    rows = [
+def metric_rows(model: ModelPerformance) -> list[tuple[str, ...]]:
+    """Cells under `METRIC_HEADINGS`."""
+    return [
         (
             name,
-            _number(model.metrics[name]),
-            _interval(model.intervals[name]),
-            _number(model.baseline[name]),
+            number_text(model.metrics[name]),
+            interval_text(model.intervals[name]),
+            number_text(model.baseline[name]),
         )
         for name in METRIC_NAMES
     ]
-    return _table([_METRIC_HEADINGS, *rows])
 
 
 def _days(days: Sequence[DayPerformance]) -> list[str]:
-    return _table([_DAY_HEADINGS, *(_day(day) for day in days)]) if days else []
+    return _table([DAY_HEADINGS, *(day_cells(day) for day in days)]) if days else []
 
 
-def _day(day: DayPerformance) -> tuple[str, ...]:
+def day_cells(day: DayPerformance) -> tuple[str, ...]:
+    """Cells under `DAY_HEADINGS`."""
     server = day.server
     memory = server.peak_memory_bytes if server else None
     return (
         day.day.isoformat(),
         f"{day.predictions:,}",
         f"{day.labels:,}",
-        _number(day.metrics["accuracy"]),
-        _number(day.metrics["f1_score"]),
-        _number(day.mean_latency_ms, ".2f"),
-        _number(day.p95_latency_ms, ".2f"),
-        _number(server.error_rate if server else None, ".2%"),
-        _number(server.cpu_seconds if server else None, ".1f"),
-        _number(None if memory is None else memory / 2**20, ".0f"),
+        number_text(day.metrics["accuracy"]),
+        number_text(day.metrics["f1_score"]),
+        number_text(day.mean_latency_ms, ".2f"),
+        number_text(day.p95_latency_ms, ".2f"),
+        number_text(server.error_rate if server else None, ".2%"),
+        number_text(server.cpu_seconds if server else None, ".1f"),
+        number_text(None if memory is None else memory / 2**20, ".0f"),
     )
 
 
 def _incidents(incidents: Sequence[ReportedIncident]) -> list[str]:
     if not incidents:
         return ["No incidents."]
-    lines = [_counted(len(incidents), "incident") + ":"]
+    lines = [counted(len(incidents), "incident") + ":"]
     for one in incidents:
         lines.append(f"  - {one.severity} {one.kind} ({one.status}) since {one.opened_at:%Y-%m-%d %H:%M}: {one.cause}")
         if one.status != "resolved":
@@ -122,15 +132,15 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _number(value: float | None, form: str = ".4f") -> str:
+def number_text(value: float | None, form: str = ".4f") -> str:
     return "–" if value is None else format(value, form)
 
 
-def _interval(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
     return "–" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

@@ -26,7 +26,7 @@ def drift_text(report: DriftReport, model: str = "", source: str = "", most: int
         "=" * len(title),
         f"{report.timestamp}   {report.rows:,} rows, {report.reference_rows:,} in training",
     ]
-    lines += ["", _verdict(report)]
+    lines += ["", verdict_text(report)]
     if report.note:
         lines.append(report.note[:1].upper() + report.note[1:] + ".")
     if report.withheld:
@@ -39,7 +39,7 @@ def drift_text(report: DriftReport, model: str = "", source: str = "", most: int
     return "\n".join(lines) + "\n"
 
 
-def _verdict(report: DriftReport) -> str:
+def verdict_text(report: DriftReport) -> str:
     if report.status == "not_enough_data":
         return "Drift: not known"
     count, total = len(report.drifted_features), len(report.feature_scores)
@@ -53,18 +53,26 @@ def _words(scores: Mapping[str, DriftScore], drifted: list[str]) -> list[str]:
 
 
 def _predictions(drift: PredictionDrift, most: int) -> list[str]:
+    words = _words(drift.scores, drift.drifted_scores)
+    return [prediction_verdict_text(drift), *words, "", *_table(drift.scores, most)]
+
+
+def prediction_verdict_text(drift: PredictionDrift) -> str:
     answer = "not known" if drift.status == "not_enough_data" else "YES" if drift.overall_drift else "no"
-    first = f"Prediction drift: {answer} ({drift.rows:,} answers, {drift.reference_rows:,} on held-out rows)"
-    return [first, *_words(drift.scores, drift.drifted_scores), "", *_table(drift.scores, most)]
+    return f"Prediction drift: {answer} ({drift.rows:,} answers, {drift.reference_rows:,} on held-out rows)"
+
+
+def score_rows(scores: Mapping[str, DriftScore], most: int) -> tuple[list[tuple[str, ...]], int]:
+    """Headings and a row a feature, ranked by effect and importance; and how many without drift were left out."""
+    ranked = sorted(sorted(scores.items()), key=lambda item: (item[1].drift_detected, item[1].weight), reverse=True)
+    shown = [item for place, item in enumerate(ranked) if place < most or item[1].drift_detected]
+    return _without_empty_columns([_HEADINGS, *(_row(name, score) for name, score in shown)]), len(ranked) - len(shown)
 
 
 def _table(scores: Mapping[str, DriftScore], most: int) -> list[str]:
-    ranked = sorted(sorted(scores.items()), key=lambda item: (item[1].drift_detected, item[1].weight), reverse=True)
-    shown = [item for place, item in enumerate(ranked) if place < most or item[1].drift_detected]
-    rows = _without_empty_columns([_HEADINGS, *(_row(name, score) for name, score in shown)])
+    rows, left_out = score_rows(scores, most)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    left_out = len(ranked) - len(shown)
     return [*lines, f"… and {left_out} more without drift"] if left_out else lines
 
 

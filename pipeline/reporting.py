@@ -15,39 +15,52 @@ from monitoring.drift_report import DriftReport
 from monitoring.performance_text import performance_text
 from monitoring.plain_json import encode_pretty
 from monitoring.report_data import Report, read_report
+from monitoring.report_page import report_page
+from monitoring.report_pictures import report_picture
 from monitoring.reports import drift_text
 from monitoring.store import Store
 from pipeline.log_jobs import ingestion_of, read_to_end
 
-_NO_CHECK = "DRIFT REPORT\n============\n"
+_NO_CHECK = "No drift check was made yet; next: python main.py monitor"
+_OTHER_RELEASE = "The latest drift check was made by another release; next: python main.py monitor"
 
 
-def report_now(days: int, version: str | None = None, tell: Callable[[str], None] | None = None) -> Report:
-    """The report of the last days, written as JSON and as the two texts; `tell` hears how far the reading is."""
+def report_now(days: int, version: str | None = None, tell: Callable[[str], None] | None = None) -> tuple[Report, Path]:
+    """The report of the last days, and the page that was written of it beside the other files; `tell` hears how far
+    the reading is."""
     settings = load_settings()
     with Store(settings.store_address) as store:
         read_to_end(ingestion_of(settings, store), tell)
         report = read_report(store, registry_directory(), utc_now(), days, version)
-    write_report(report, under_home("reports"), version)
-    return report
+    return report, write_report(report, under_home("reports"), version)
 
 
-def write_report(report: Report, directory: Path, version: str | None = None) -> None:
-    """Replaces the files of the same day, each at once."""
+def write_report(report: Report, directory: Path, version: str | None = None) -> Path:
+    """Replaces the files of the same day, each at once, the drawn ones last; returns the page."""
     day = f"{report.timestamp:%Y%m%d}" + ("" if version is None else f"_version_{_plain(version)}")
     write_whole(directory / f"report_{day}.json", encode_pretty(report))
     write_whole(directory / f"performance_report_{day}.txt", performance_text(report).encode())
     write_whole(directory / f"drift_report_{day}.txt", latest_drift_text(report).encode())
+    picture, page = report_picture(report), directory / f"report_{day}.html"
+    write_whole(directory / f"report_{day}.png", picture)
+    write_whole(page, report_page(report, latest_drift(report), picture).encode())
+    return page
 
 
 def latest_drift_text(report: Report) -> str:
     """The drift report of the latest check, or that there was none."""
+    drift = latest_drift(report)
+    return f"DRIFT REPORT\n============\n{drift}\n" if isinstance(drift, str) else drift_text(drift)
+
+
+def latest_drift(report: Report) -> DriftReport | str:
+    """The latest check, or a sentence that says why there is none to show."""
     if report.drift is None:
-        return f"{_NO_CHECK}No drift check was made yet; next: python main.py monitor\n"
+        return _NO_CHECK
     try:
-        return drift_text(msgspec.convert(report.drift, DriftReport))
+        return msgspec.convert(report.drift, DriftReport)
     except msgspec.ValidationError:
-        return f"{_NO_CHECK}The latest drift check was made by another release; next: python main.py monitor\n"
+        return _OTHER_RELEASE
 
 
 def _plain(version: str) -> str:

@@ -1,8 +1,9 @@
-"""`python main.py report`: its JSON, its two texts, and the files that it leaves."""
+"""`python main.py report`: its JSON, its two texts, and all files that it leaves."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,22 @@ def test_one_version_is_reported_with_what_is_of_it(home: Path, now: datetime) -
     report = json_of("report", "--model", "9")
     assert [(model["model_version"], model["predictions"]) for model in report["models"]] == [("9", 0)]
     assert (report["drift"], [incident["model_version"] for incident in report["incidents"]]) == (None, ["9"])
-    assert list((home / "reports").glob("report_*_version_9.json"))
+    endings = {path.suffix for path in (home / "reports").glob("report_*_version_9.*")}
+    assert endings == {".json", ".html", ".png"}
 
 
-def test_it_leaves_the_json_and_both_texts_and_no_remains(home: Path, now: datetime) -> None:
+def test_it_leaves_the_json_both_texts_a_page_and_a_picture_and_no_remains(home: Path, now: datetime) -> None:
     serve(home, now)
     found_wrong(home, now)
     printed = run_command("report").output
-    names = sorted(path.name.rsplit("_", 1)[0] for path in (home / "reports").iterdir())
-    assert names == ["drift_report", "performance_report", "report"]
+    names = sorted(re.sub(r"_\d{8}", "", path.name) for path in (home / "reports").iterdir())
+    assert names == ["drift_report.txt", "performance_report.txt", "report.html", "report.json", "report.png"]
     [text] = (home / "reports").glob("performance_report_*.txt")
     [plain] = (home / "reports").glob("report_*.json")
     assert text.read_text() in printed
     assert json.loads(plain.read_text())["models"][0]["labels"] == 150
+    [page] = (home / "reports").glob("report_*.html")
+    assert printed.endswith(f"With pictures: {page}\n")
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "367", "x"])
