@@ -96,7 +96,7 @@ def _model(model: ModelPerformance) -> str:
     lines += [f"<p>{_text(sentence)}</p>" for sentence in model_sentences(model)]
     if model.labels:
         lines.append(_table([("metric", *METRIC_HEADINGS[1:]), *metric_rows(model)]))
-    days = [(*DAY_HEADINGS[:4], "95 % interval", *DAY_HEADINGS[4:], "coverage")]
+    days: list[tuple[str, ...]] = [(*DAY_HEADINGS[:4], "95 % interval", *DAY_HEADINGS[4:], "coverage")]
     for day in model.by_day:
         cells = day_cells(day)
         days.append(
@@ -134,7 +134,7 @@ def _scores(scores: dict[str, DriftScore], drifted: Sequence[str]) -> list[str]:
 
 def _incident(one: ReportedIncident) -> str:
     version = "" if one.model_version is None else f", version {_text(one.model_version)}"
-    head = f"{_badge(one.severity)} <b>{_text(one.kind)}</b> {_text(one.status)} since {one.opened_at:%Y-%m-%d %H:%M}"
+    head = f"{_badge(one.severity)} <b>{_text(one.kind)}</b> {_text(one.status)}, opened {one.opened_at:%Y-%m-%d %H:%M}"
     following = "" if one.status == "resolved" else f"<p>next: <code>{_text(one.next)}</code></p>"
     return f'<div class="card incident"><p>{head}{version}</p><p>{_text(one.cause)}</p>{following}</div>'
 

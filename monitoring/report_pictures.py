@@ -16,6 +16,7 @@ from monitoring.report_data import Report
 from monitoring.report_panels import Drawn, draw_confidence, draw_f1, draw_metrics, draw_volume
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 #: Pixels of the picture.
@@ -45,7 +46,8 @@ def report_picture(report: Report) -> bytes:
     content = io.BytesIO()
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it, which is enough
-        figure = Figure(figsize=(SIZE[0] / _DPI, SIZE[1] / _DPI), dpi=_DPI, layout="constrained")
+        figure = Figure(figsize=(SIZE[0] / _DPI, SIZE[1] / _DPI), dpi=_DPI)
+        figure.set_layout_engine("constrained", w_pad=0.16, h_pad=0.14, wspace=0.03, hspace=0.05)
         FigureCanvasAgg(figure)
         _compose(figure, report)
         figure.savefig(content, format="png", dpi=_DPI)
@@ -70,7 +72,6 @@ def reported_days(report: Report) -> list[date]:
 
 def _compose(figure: Figure, report: Report) -> None:
     drawn, days = drawn_versions(report), reported_days(report)
-    figure.get_layout_engine().set(w_pad=0.16, h_pad=0.14, wspace=0.03, hspace=0.05)
     figure.suptitle(f"Models in service, {days[0]} to {days[-1]}", fontsize=16, fontweight="bold")
     (f1, confidence), (volume, metrics) = figure.subplots(2, 2)
     draw_f1(f1, drawn, days)
@@ -84,7 +85,7 @@ def _legend(figure: Figure, drawn: Sequence[Drawn], versions: int) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], color=one.colour, marker="o", linewidth=2, label=f"version {_short(one.model.model_version)}")
         for one in drawn
     ]

@@ -51,7 +51,7 @@ def made_report(models: Sequence[ModelPerformance], days: int = 7) -> Report:
 def month() -> Report:
     """Two versions over thirty days: the second follows the first; days without labels and without anything."""
     first = {back: (900 + 20 * back, 500) for back in range(12, 30)} | {20: (800, 0), 19: (850, 0)}
-    second = {back: (1200 + 15 * back, 700) for back in range(3, 15) if back != 8} | {b: (1300, 0) for b in range(3)}
+    second = {back: (1200 + 15 * back, 700) for back in range(3, 15) if back != 8} | dict.fromkeys(range(3), (1300, 0))
     return made_report([made_model("3", first, 0.6), made_model("4", second)], days=30)
 
 
