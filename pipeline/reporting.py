@@ -19,6 +19,7 @@ from monitoring.report_page import report_page
 from monitoring.report_pictures import report_picture
 from monitoring.reports import drift_text
 from monitoring.store import Store
+from pipeline.errors import InputError
 from pipeline.log_jobs import ingestion_of, read_to_end
 
 _NO_CHECK = "No drift check was made yet; next: python main.py monitor"
@@ -27,11 +28,13 @@ _OTHER_RELEASE = "The latest drift check was made by another release; next: pyth
 
 def report_now(days: int, version: str | None = None, tell: Callable[[str], None] | None = None) -> tuple[Report, Path]:
     """The report of the last days, and the page that was written of it beside the other files; `tell` hears how far
-    the reading is."""
+    the reading is. Raises InputError for a version of which nothing is known here."""
     settings = load_settings()
     with Store(settings.store_address) as store:
         read_to_end(ingestion_of(settings, store), tell)
         report = read_report(store, registry_directory(), utc_now(), days, version)
+    if version is not None and not report.models and not (registry_directory() / _plain(version)).is_dir():
+        raise InputError(f"nothing is known here of a version {version}; see python main.py models list")
     return report, write_report(report, under_home("reports"), version)
 
 

@@ -56,6 +56,12 @@ def found_wrong(home: Path, now: datetime) -> None:
         Incidents(store).report(msgspec.structs.replace(finding, model_version="9"), now)
 
 
+def test_a_version_that_there_is_none_of_is_refused_and_leaves_no_file(home: Path, now: datetime) -> None:
+    serve(home, now)
+    assert "nothing is known here of a version 99" in failure("report", "--model", "99", code=2)
+    assert list((home / "reports").glob("*")) == []
+
+
 def test_on_an_empty_state_root_it_answers_that_there_is_nothing(home: Path) -> None:
     report = json_of("report")
     assert {name: report[name] for name in ("days", "models", "drift", "incidents")} == {
