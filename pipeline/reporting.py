@@ -33,9 +33,15 @@ def report_now(days: int, version: str | None = None, tell: Callable[[str], None
     with Store(settings.store_address) as store:
         read_to_end(ingestion_of(settings, store), tell)
         report = read_report(store, registry_directory(), utc_now(), days, version)
-    if version is not None and not report.models and not (registry_directory() / _plain(version)).is_dir():
+    if version is not None and not _is_known(report, version):
         raise InputError(f"nothing is known here of a version {version}; see python main.py models list")
     return report, write_report(report, under_home("reports"), version)
+
+
+def _is_known(report: Report, version: str) -> bool:
+    """Whether there is something of it in these days, or a bundle."""
+    seen = any(model.predictions or model.labels for model in report.models) or bool(report.incidents)
+    return seen or (registry_directory() / _plain(version)).is_dir()
 
 
 def write_report(report: Report, directory: Path, version: str | None = None) -> Path:
