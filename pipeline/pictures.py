@@ -224,6 +224,7 @@ def _calibration(axes: Axes, held: Held) -> None:
 def _importance(axes: Axes, importance: dict[str, float], metric: str) -> None:
     shown = list(importance.items())[:MOST_FEATURES][::-1]
     axes.barh([_short(name) for name, _ in shown], [loss for _, loss in shown])
+    axes.set_ylim(min(0, len(shown) - 6) - 0.6, len(shown) - 0.4)  # two features are two bars, not two walls
     axes.set(xlabel=f"loss of {metric} when the feature is shuffled", title="Permutation importance (test part)")
 
 
