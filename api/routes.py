@@ -45,6 +45,7 @@ class Services(Struct, frozen=True, kw_only=True):
     limits: Limits
     feedback: FeedbackLog
     access: AccessLog
+    usage: UsageMeter
     meters: dict[str, RouteMeter] = {}
 
     def meter(self, route: str) -> RouteMeter:
@@ -81,6 +82,7 @@ def make_services(settings: Settings, registry: Path, logs: Path, clock: Callabl
         limits=Limits(settings, metrics),
         feedback=FeedbackLog(logs, Outage(metrics, "feedback", "refused"), fsync=settings.logging.fsync),
         access=AccessLog(settings, logs, lambda: metrics.log_failed("access", "served")),
+        usage=usage,
     )
 
 

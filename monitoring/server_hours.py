@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from monitoring.store import Store, upsert
 from monitoring.tables import server_hours
@@ -70,6 +70,28 @@ class UsageReader:
                 values = {name: sum(getattr(line, name) for line in of_hour) for name in _SUMS}
                 values |= {"peak_memory_bytes": max(line.memory_bytes for line in of_hour)}
                 upsert(connection, server_hours, {"source": source, "hour": hour}, values)
+
+
+class HourOfRequests(Struct, frozen=True, kw_only=True):
+    """Requests for predictions of one hour over all servers, and those of them answered with 500 or above."""
+
+    hour: datetime
+    requests: int
+    errors: int
+
+
+def server_requests(store: Store, since: datetime, until: datetime) -> list[HourOfRequests]:
+    """The hours that touch [since, until) and had a server, newest first, over all hosts."""
+    t = server_hours.c
+    query = (
+        select(t.hour, func.sum(t.requests).label("requests"), func.sum(t.errors).label("errors"))
+        .where(t.hour >= hour_start(since), t.hour < until)
+        .group_by(t.hour)
+        .order_by(t.hour.desc())
+    )
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+    return [HourOfRequests(hour=row.hour, requests=int(row.requests), errors=int(row.errors)) for row in rows]
 
 
 def server_days(store: Store, since: datetime, until: datetime) -> dict[date, ServerFigures]:

@@ -127,6 +127,12 @@ def served_versions(
     return _served_by(store, since, until, version, key_of)
 
 
+def served_altogether(store: Store, since: datetime, until: datetime) -> ServedHours | None:
+    """The same of everything that was answered in the window, as one, with '' for the version; None of nothing."""
+    found = _served_by(store, since, until, None, lambda row: HourKey(hour_start(since), ""))
+    return found[0] if found else None
+
+
 def _served_by(
     store: Store, since: datetime, until: datetime, version: str | None, key_of: Callable[[Row[Any]], HourKey]
 ) -> list[ServedHours]:

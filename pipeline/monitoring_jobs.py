@@ -16,6 +16,7 @@ from monitoring.estimation_check import check_estimation
 from monitoring.incidents import Incidents
 from monitoring.performance_metrics import PerformanceReport, check_performance
 from monitoring.plain_json import encode_pretty
+from monitoring.serving_check import check_serving
 from monitoring.store import Store
 from pipeline.log_jobs import ingestion_of, read_to_end
 from pipeline.monitored_times import version_in_service
@@ -41,11 +42,13 @@ def performance_now() -> PerformanceReport:
 
 
 def check_performance_at(settings: Settings, store: Store, now: datetime) -> PerformanceReport:
-    """What outcomes say of the versions, and what is told without them of the one in service."""
+    """What outcomes say of the versions, what is told without them of the one in service, and how the servers answer."""
     registry = registry_directory()
     report = check_performance(settings, store, registry, under_home("alerts"), now)
     serving = version_in_service()
     since = next((model.since for model in report.models if model.model_version == serving), report.window_from)
-    estimation = check_estimation(settings, store, registry, Alerts.of(settings, store), since, now)
-    unresolved = Incidents(store).unresolved(("performance_drift", "concept_drift"))
+    alerts = Alerts.of(settings, store)
+    estimation = check_estimation(settings, store, registry, alerts, since, now)
+    check_serving(settings, store, alerts, now)
+    unresolved = Incidents(store).unresolved(("performance_drift", "concept_drift", "serving"))
     return msgspec.structs.replace(report, estimation=estimation, incidents=unresolved)

@@ -27,6 +27,7 @@ from monitoring.alerts import Alerts
 from monitoring.cycle import CycleOutcome, run_cycle
 from monitoring.job_records import JobRecords, JobStatus
 from monitoring.run_records import RunRecords
+from monitoring.serving_check import check_serving
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
@@ -85,7 +86,12 @@ class Scheduler:
         self.logs = PatientReader(ingestion_of(settings, store, clock))
         drift = AsMonitored(settings, store, ("data_drift", "prediction_drift", "data_quality"))
         performance = AsMonitored(settings, store, ("performance_drift", "concept_drift"))
-        self.jobs = [Job("drift", drift, self.monitor), Job("performance", performance, performance_now)]
+        serving = AsMonitored(settings, store, ("serving",))
+        self.jobs = [
+            Job("drift", drift, self.monitor),
+            Job("performance", performance, performance_now),
+            Job("serving", serving, lambda: check_serving(settings, store, alerts, self.clock())),
+        ]
         self.retraining = AtMoments(settings.retraining.schedule)
         self.watch = RetrainingWatch(settings, store)
         self.timetable = schedule.Scheduler()

@@ -105,7 +105,7 @@ def incidents() -> list[Incident]:
 def test_the_first_start_monitors_and_waits_for_the_weekly_look_at_new_data(state: Path, clock: Clock) -> None:
     with scheduler(clock) as work:
         work.prepare()
-        assert work.done == ["drift", "performance"]
+        assert work.done == ["drift", "performance", "serving"]
     assert jobs()["retrain"].next_due_at is not None
     assert jobs()["retrain"].last_started_at is None
 
@@ -124,10 +124,10 @@ def test_jobs_missed_while_it_was_down_are_caught_up_with_once(state: Path, cloc
     clock.go_on(days=30)  # four Sundays, 120 drift checks
     with scheduler(clock) as work:
         work.prepare()
-        assert work.done == ["drift", "performance", "retrain"]
+        assert work.done == ["drift", "performance", "serving", "retrain"]
         work.finish_child()
         work.look()
-        assert work.done == ["drift", "performance", "retrain"]
+        assert work.done == ["drift", "performance", "serving", "retrain"]
     assert jobs()["retrain"].last_status == "succeeded"
 
 
@@ -141,6 +141,7 @@ def test_a_month_of_work_runs_each_job_as_often_as_the_settings_say(state: Path,
         assert {name: work.done.count(name) for name in set(work.done)} == {
             "drift": 28 * 4,
             "performance": 28,
+            "serving": 28 * 4,
             "retrain": 4,
         }
 
@@ -154,7 +155,7 @@ def test_one_failing_job_stops_no_other_and_is_an_incident(state: Path, clock: C
         work.jobs = [scheduler_module.Job(first.name, first.times, fail), *others]
         work.prepare()
         work.tick()
-        assert work.done == ["performance"]
+        assert work.done == ["performance", "serving"]
         assert [(one.kind, one.cause) for one in incidents()] == [
             ("pipeline", "the drift job failed: a figure is wrong")
         ]
@@ -229,7 +230,7 @@ def test_logs_that_cannot_be_read_are_told_when_it_lasts_and_stop_no_other_job(s
     (state / "source_id").write_text("no uuid")
     with scheduler(clock) as work:
         work.prepare()
-        assert work.done == ["drift", "performance"]
+        assert work.done == ["drift", "performance", "serving"]
         assert incidents() == []
         clock.go_on(minutes=6)
         work.logs.seconds = lambda: 1e12
@@ -303,7 +304,7 @@ def test_an_mlflow_that_is_down_stops_no_job_and_is_told_when_it_lasts(
     with scheduler(clock) as work:
         monkeypatch.setattr(Registry, "champion", away)
         work.prepare()
-        assert work.done == ["drift", "performance"]
+        assert work.done == ["drift", "performance", "serving"]
         assert incidents() == []
         clock.go_on(minutes=6)
         work._guarded("sync", work.follow)
@@ -324,7 +325,7 @@ def test_a_hanging_mlflow_is_given_up_soon(state: Path, clock: Clock, monkeypatc
             began = time.monotonic()
             work.prepare()
             assert time.monotonic() - began < 5
-            assert work.done == ["drift", "performance"]
+            assert work.done == ["drift", "performance", "serving"]
 
 
 # Training.
@@ -333,7 +334,7 @@ def test_a_hanging_mlflow_is_given_up_soon(state: Path, clock: Clock, monkeypatc
 def test_the_first_run_is_made_when_there_is_data_and_nothing_registered(empty: Path, clock: Clock) -> None:
     with scheduler(clock) as work:
         work.prepare()
-        assert work.done == ["drift", "performance", "run"]
+        assert work.done == ["drift", "performance", "serving", "run"]
 
 
 def test_no_first_run_is_made_without_data_until_it_appears(empty: Path, clock: Clock) -> None:
