@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from models.raw_rows import parse_datetime
 from models.schema import Feature, Schema
@@ -27,11 +27,13 @@ _RULE_NAMES = {REQUIRED: "absent", UNKNOWN: "unknown", TARGET: "target"}
 
 
 class Fault(Struct, frozen=True):
-    """`path` is a JSONPath (`$[2].age`), `got` a JSON type."""
+    """`path` is a JSONPath (`$[2].age`), `got` a JSON type; `field` is what it is about where the path does not end in
+    that, and may be a client's own name."""
 
     path: str
     rule: str
     got: str
+    field: str | UnsetType = UNSET
 
 
 def collect_faults(schema: Schema, document: Any) -> list[Fault]:
@@ -48,6 +50,8 @@ def collect_faults(schema: Schema, document: Any) -> list[Fault]:
 
 def field_of(fault: Fault, known: Collection[str]) -> str | None:
     """The field that a fault is about, when it is one of `known`; never a name that only the client knows."""
+    if isinstance(fault.field, str):
+        return fault.field if fault.field in known else None
     _, _, name = fault.path.removeprefix("$").rpartition(".")
     if name in known:
         return name

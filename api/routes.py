@@ -22,9 +22,11 @@ from api.headers import SECURITY_HEADERS
 from api.limits import Limits
 from api.metrics import FEEDBACK, TEXT_TYPE, Metrics, RouteMeter
 from api.model_server import ModelServer, ServedModel
+from api.refusal_log import RefusalMeter
 from api.reloading import Reloader, ReloadStatus
 from api.requests import JSON_TYPE as JSON_TYPE
 from api.requests import discard_body, json_body, request_id_from
+from api.row_decoder import InvalidOutcomesError, InvalidRowsError
 from api.server_usage import UsageMeter
 from config.settings import Settings
 from models.schema import Schema
@@ -46,6 +48,7 @@ class Services(Struct, frozen=True, kw_only=True):
     feedback: FeedbackLog
     access: AccessLog
     usage: UsageMeter
+    refusals: RefusalMeter
     meters: dict[str, RouteMeter] = {}
 
     def meter(self, route: str) -> RouteMeter:
@@ -62,12 +65,17 @@ def make_services(settings: Settings, registry: Path, logs: Path, clock: Callabl
     log = GuardedLog(PredictionLog(logs, fsync=settings.logging.fsync), settings, metrics)
     server = ModelServer(log, clock=clock, answered=metrics.answered)
 
-    usage = UsageMeter(metrics.counters, logs, clock)
+    usage, refusals = UsageMeter(metrics.counters, logs, clock), RefusalMeter(logs, clock)
 
     def prepare() -> None:
         metrics.attach()
         atexit.register(usage.close)  # before the counters are given up: the last registered is called first
+        atexit.register(refusals.close)
         admission.attach()
+
+    def tick() -> None:
+        refusals.tick()
+        usage.tick()
 
     def observe(status: ReloadStatus, model: ServedModel | None) -> None:
         metrics.reloaded(status, model.name if model else "", model.version if model else None)
@@ -76,13 +84,14 @@ def make_services(settings: Settings, registry: Path, logs: Path, clock: Callabl
     return Services(
         settings=settings,
         server=server,
-        reloader=Reloader(server, registry, most_rows, prepare=prepare, observe=observe, tick=usage.tick),
+        reloader=Reloader(server, registry, most_rows, prepare=prepare, observe=observe, tick=tick),
         metrics=metrics,
         admission=admission,
         limits=Limits(settings, metrics),
         feedback=FeedbackLog(logs, Outage(metrics, "feedback", "refused"), fsync=settings.logging.fsync),
         access=AccessLog(settings, logs, lambda: metrics.log_failed("access", "served")),
         usage=usage,
+        refusals=refusals,
     )
 
 
@@ -143,7 +152,7 @@ def account(response: Response) -> Response:
     core, seconds, name = services(), time.perf_counter() - g.started, g.get("problem")
     core.meter(g.route).end(response.status_code, seconds)
     if name is not None:
-        core.metrics.problem(name, g.get("error"), current_schema())
+        _note_refusal(core, name, g.get("error"))
     if core.access.wants(response.status_code):
         core.access.note(
             AccessLine(
@@ -158,6 +167,14 @@ def account(response: Response) -> Response:
             )
         )
     return response
+
+
+def _note_refusal(core: Services, name: str, error: Exception | None) -> None:
+    """Counts a request that was answered with a problem, and its rows where these were at fault."""
+    model = core.server.served
+    core.metrics.problem(name, error, model.schema if model is not None else None)
+    if model is not None and isinstance(error, InvalidRowsError) and not isinstance(error, InvalidOutcomesError):
+        core.refusals.note(model.version, error.faults, model.schema.feature_names)
 
 
 @routes.post("/predict")

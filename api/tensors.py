@@ -120,7 +120,7 @@ def _tensor_faults(tensor: Tensor, path: str, accepted: Sequence[str], before: d
     if tensor.name in before:
         yield Fault(f"{path}.name", "expected each input once", "string")
     if tensor.datatype not in accepted:
-        yield Fault(f"{path}.datatype", f"expected {_named(accepted)} for {_shown(tensor)}", "string")
+        yield Fault(f"{path}.datatype", f"expected {_named(accepted)} for {_shown(tensor)}", "string", tensor.name)
     if math.prod(tensor.shape[1:]) != 1:
         yield Fault(f"{path}.shape", f"expected [rows] or [rows, 1] for {_shown(tensor)}", "array")
     for name in REFUSED_PARAMETERS:
@@ -141,7 +141,8 @@ def _listed(tensor: Tensor, path: str) -> list[Any]:
     if len(values) != tensor.shape[0]:
         raise InvalidRowsError([Fault(f"{path}.data", f"expected {tensor.shape[0]} values, as in shape", "array")])
     if tensor.datatype in INTEGERS and any(isinstance(value, float) for value in values):
-        raise InvalidRowsError([Fault(f"{path}.data", f"expected whole numbers for {tensor.datatype}", "number")])
+        rule = f"expected whole numbers for {tensor.datatype}"
+        raise InvalidRowsError([Fault(f"{path}.data", rule, "number", tensor.name)])
     return values
 
 

@@ -29,6 +29,7 @@ from monitoring.performance_estimation import PerformanceEstimate, estimate_perf
 from monitoring.performance_metrics import PerformanceReport
 from monitoring.plain_json import encode
 from monitoring.profile_codec import merge_encoded
+from monitoring.refusal_findings import refusal_findings
 from monitoring.store import Store
 from monitoring.window_records import Window, start_of, window
 
@@ -86,7 +87,9 @@ def run_cycle(settings: Settings, store: Store, now: datetime, read: IngestionRe
         seen = window(store, detector.layout, version, since, now)
         estimate = estimate_performance(store, version, since, now, now, detector.reference.error_model)
         report = _check(store, alerts, detector, watched, version, seen, since, now)
-        found = _findings(watched, version, report, seen, detector, estimate)
+        found = [*_findings(watched, version, report, seen, detector, estimate)]
+        if "data_quality" in watched.kinds:
+            found += _refused(store, version, since, now, detector)
         alerts.settle(watched.decided(report), version, found, now)
     return CycleOutcome(
         timestamp=now,
@@ -198,6 +201,12 @@ def _findings(
         *quality_findings(version, seen, detector.reference, detector.thresholds),
     ]
     yield from (finding for finding in found if finding.kind in watched.kinds)
+
+
+def _refused(store: Store, version: str, since: datetime, now: datetime, detector: DriftDetector) -> Iterator[Finding]:
+    reference, open_ones = detector.reference, Incidents(store).unresolved(KINDS)
+    features = [feature.name for feature in reference.features]
+    return refusal_findings(store, version, since, now, features, reference.rows, detector.thresholds, open_ones)
 
 
 def _remarks(seen: Window | None, read: IngestionReport | None) -> Iterator[str]:

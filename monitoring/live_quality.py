@@ -110,6 +110,13 @@ def fragment_findings(lines: int, fragments: int) -> Iterator[Finding]:
         )
 
 
+def severity_of_shares(cohens_h: float, thresholds: DriftThresholds) -> Severity:
+    """By Cohen's h of a share of rows, scaled so that its floor is that of the other effects."""
+    scale = thresholds.effect / thresholds.share_effect if thresholds.share_effect else 1.0
+    found = severity_of(min(1.0, cohens_h * scale))
+    return "low" if found == "none" else found
+
+
 def unprofiled_words(window: Window) -> str:
     """`120 of 1,000 rows are in no profile: …`."""
     return (
@@ -123,13 +130,10 @@ def _is_lost(lost: int, of: int) -> bool:
 
 
 def _warned(version: str, share: WarnedShare, thresholds: DriftThresholds) -> Finding:
-    scale = thresholds.effect / thresholds.share_effect if thresholds.share_effect else 1.0
-    found = severity_of(min(1.0, share.cohens_h * scale))
-    severity: Severity = "low" if found == "none" else found
     what = _WORDS.get(share.code, f"are warned of with {share.code}")
     return Finding(
         kind="data_quality",
-        severity=severity,
+        severity=severity_of_shares(share.cohens_h, thresholds),
         cause=f"{share.window:.1%} of the rows {what}, {share.reference:.1%} of those held out at training",
         next="python main.py monitor names the features that changed; mend what sends them",
         model_version=version,

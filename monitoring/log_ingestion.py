@@ -24,6 +24,7 @@ from monitoring.log_retention import delete_expired
 from monitoring.log_source import register_source, sole_reader, source_path, source_uuid
 from monitoring.log_tail import Limits
 from monitoring.prediction_index import prune
+from monitoring.refused_hours import RefusalReader
 from monitoring.server_hours import UsageReader
 from monitoring.store import Store
 
@@ -82,6 +83,7 @@ class Ingestion:
         self._source_file = source_file or source_path()
         self._models = KnownModels(registry_directory)
         self._usage = UsageReader(store, logs_directory)
+        self._refusals = RefusalReader(store, logs_directory)
         self._reader: LogReader | None = None
         self._prune_due = 0.0
 
@@ -96,6 +98,7 @@ class Ingestion:
             deadline = None if seconds is None else started + seconds
             finished = reader.run(deadline, rows)
             self._usage.read(reader.source)
+            self._refusals.read(reader.source)
             self._forget_old(deadline)
             reader.counts["deleted"] += self._delete_read_logs(reader)
             counts = reader.take_counts()

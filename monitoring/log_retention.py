@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.settings import Settings
 
-_NAME = re.compile(r"(?:predictions|feedback|usage)_(\d{8})\.jsonl")
+_NAME = re.compile(r"(?:predictions|feedback|usage|refusals)_(\d{8})\.jsonl")
 
 
 def expired_logs(directory: Path, settings: Settings, now: datetime) -> list[Path]:

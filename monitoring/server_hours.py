@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Row, func, select
 
+from monitoring.daily_sums import ChangedFiles
 from monitoring.store import Store, upsert
 from monitoring.tables import server_hours
 from monitoring.usage_lines import USAGE_LOG, UsageLine, usage_lines
@@ -38,28 +39,15 @@ class ServerFigures(Struct, frozen=True, kw_only=True):
 
 
 class UsageReader:
-    """Brings one state root's usage log into the store. Keep it: a file that did not change is not read again."""
+    """Brings one state root's usage log into the store."""
 
     def __init__(self, store: Store, logs: Path) -> None:
         self._store = store
-        self._logs = logs
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._files = ChangedFiles(logs, USAGE_LOG)
 
     def read(self, source: int) -> int:
         """Reads the files that have changed; returns how many. `source` is the state root's number in the store."""
-        changed = 0
-        for path in sorted(self._logs.glob(f"{USAGE_LOG}_{'[0-9]' * 8}.jsonl")):
-            try:
-                found = path.stat()
-                mark = (found.st_mtime_ns, found.st_size)
-                if self._seen.get(path.name) == mark:
-                    continue
-                self._store_hours(source, usage_lines(path.read_bytes()))
-            except FileNotFoundError:
-                continue
-            self._seen[path.name] = mark
-            changed += 1
-        return changed
+        return self._files.read(lambda content: self._store_hours(source, usage_lines(content)))
 
     def _store_hours(self, source: int, lines: Iterable[UsageLine]) -> None:
         hours: defaultdict[datetime, list[UsageLine]] = defaultdict(list)

@@ -307,3 +307,17 @@ server_hours = Table(
     #: 0 when it is not known.
     Column("peak_memory_bytes", BigInteger, nullable=False),
 )
+
+refused_hours = Table(
+    "refused_hours",
+    metadata,
+    Column("source", Integer, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    #: A feature's name, or '' for what is of none; all refused rows together are ('', 'all').
+    Column("field", ValidText, primary_key=True),
+    Column("rule", String(64), primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    #: In which those rows came, each once.
+    Column("requests", BigInteger, nullable=False),
+)

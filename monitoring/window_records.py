@@ -129,8 +129,21 @@ def served_versions(
 
 def served_altogether(store: Store, since: datetime, until: datetime) -> ServedHours | None:
     """The same of everything that was answered in the window, as one, with '' for the version; None of nothing."""
-    found = _served_by(store, since, until, None, lambda row: HourKey(hour_start(since), ""))
+
+    def key_of(_: Row[Any]) -> HourKey:
+        return HourKey(hour_start(since), "")
+
+    found = _served_by(store, since, until, None, key_of)
     return found[0] if found else None
+
+
+def answered_hours(store: Store, since: datetime, until: datetime) -> dict[tuple[datetime, str], int]:
+    """Rows that were answered in the hours that touch [since, until), by hour and version, over all hosts and arms."""
+    t = window_profiles.c
+    query = select(t.hour, t.model_version, func.sum(t.rows)).group_by(t.hour, t.model_version)
+    with store.reading() as connection:
+        rows = connection.execute(_within(query, since, until, None)).all()
+    return {(hour, version): int(count) for hour, version, count in rows}
 
 
 def _served_by(

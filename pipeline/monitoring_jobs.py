@@ -42,7 +42,7 @@ def performance_now() -> PerformanceReport:
 
 
 def check_performance_at(settings: Settings, store: Store, now: datetime) -> PerformanceReport:
-    """What outcomes say of the versions, what is told without them of the one in service, and how the servers answer."""
+    """What outcomes say of the versions, what is told without them of the one in service; how servers answer."""
     registry = registry_directory()
     report = check_performance(settings, store, registry, under_home("alerts"), now)
     serving = version_in_service()

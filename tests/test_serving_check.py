@@ -57,7 +57,7 @@ def causes_at(now: datetime) -> list[str]:
     with Store(settings.store_address) as opened:
         ingestion_of(settings, opened, lambda: now).run_once()
         check_performance_at(settings, opened, now)
-        return [one.cause for one in Incidents(opened).unresolved(("serving",))]
+        return [one.cause for one in Incidents(opened).unresolved() if one.kind == "serving"]
 
 
 def test_a_full_disk_is_an_incident_until_predictions_are_answered_again(home: Path) -> None:
