@@ -14,6 +14,7 @@ from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
 from api.errors import RefusedError
+from config.request_framing import Refused
 from monitoring.ids import uuid7
 
 JSON_TYPE = "application/json"
@@ -66,12 +67,23 @@ def body_of(environ: dict[str, Any], limit: int) -> bytes:
     except (TimeoutError, BlockingIOError):
         _give_up(environ)
         raise RefusedError(408, "slow-body", "the body did not arrive in time") from None
+    except Refused as refusal:
+        raise _broken(environ, refusal, limit) from None
     except Exception:  # each server has errors of its own for a body that is no HTTP
         _give_up(environ)
         raise RefusedError(400, "broken-body", "the body does not arrive as the headers say") from None
     if len(body) > limit:
         raise _too_large(limit)
     return body
+
+
+def _broken(environ: dict[str, Any], refusal: Refused, limit: int) -> RefusedError:
+    """What our worker found wrong with a body while it was read; it ends the connection after the reply."""
+    if refusal.status == 413:
+        environ["mlops.broken"] = True
+        return _too_large(limit)
+    _give_up(environ)
+    return RefusedError(refusal.status, "broken-body", "the body does not arrive as the headers say")
 
 
 def _too_large(limit: int) -> RefusedError:

@@ -20,8 +20,9 @@ if str(_PROJECT) not in sys.path:
 
 from api.app import bind_address, start_reloading  # noqa: E402
 from api.process import prepare_parent, prepare_worker  # noqa: E402
+from api.routes import EXTENSION  # noqa: E402
 from api.shared_counters import hold, remove_idle, shared_directory  # noqa: E402
-from config.logs import configure_logging  # noqa: E402
+from api.worker_refusals import refuser  # noqa: E402
 from config.settings import ConfigurationError, load_settings  # noqa: E402
 from monitoring.log_policy import FieldPolicy  # noqa: E402
 
@@ -58,23 +59,12 @@ graceful_timeout = 4
 # Off: it would make a folder outside the state root.
 control_socket_disable = True
 loglevel = _settings.logging.level.lower()
-
-
-def _log_as_json(server: Any) -> None:
-    configure_logging(_settings.logging.level, "server", as_json=True)
-    server.log.error_log.handlers.clear()
-    server.log.error_log.propagate = True  # one format, one file
+logger_class = "config.gunicorn_log.JsonLogger"
 
 
 def on_starting(server: Any) -> None:
-    _log_as_json(server)
     remove_idle(shared_directory())  # what a server that was killed has left
     server.counters = hold(shared_directory())  # a worker that ends leaves its counts to the next
-
-
-def on_reload(server: Any) -> None:
-    """SIGHUP: gunicorn has just set its own log up again."""
-    _log_as_json(server)
 
 
 def when_ready(_server: Any) -> None:
@@ -83,6 +73,8 @@ def when_ready(_server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     start_reloading(worker.wsgi)
+    worker.most_bytes = _settings.deployment.max_request_bytes
+    worker.refuse = refuser(worker.wsgi.extensions[EXTENSION])
     prepare_worker()
 
 

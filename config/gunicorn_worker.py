@@ -2,8 +2,9 @@
 
 The stock worker gives a connection a thread as soon as its first byte is there, and the thread then waits for the rest
 without end: as many half requests as there are threads stop it. Here a request gets its thread when it has arrived, up
-to a size; it costs nothing, since the bytes are read once either way. What gunicorn refuses by itself is answered as a
-problem, like everything else, and none of it is logged: a header that is no header may still hold a key.
+to a size; it costs nothing, since the bytes are read once either way. What is refused before the application sees it
+is answered by `refuse`, which the settings of gunicorn replace with the application's own; none of what was sent is
+logged: a header that is no header may still hold a key.
 """
 
 from __future__ import annotations
@@ -13,48 +14,66 @@ import selectors
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
+
+from config.request_framing import END, WHOLE, Arrival, Refused, Walk, arrival
+from config.strict_body import restrict
 
 #: A request must have arrived, and its reply be taken, within this time.
 CLIENT_SECONDS = 10.0
 #: Requests up to this size wait without a thread; of longer ones the thread reads the rest.
 GATHERED_BYTES = 256 * 1024
-LONGEST_HEAD = 64 * 1024
 LARGE_BODY_SECONDS = 60.0
 #: Without a byte for this long a thread's read or write ends.
 STALL_SECONDS = 5
+#: After the last reply what is still on its way is read off, so that the reply is not lost with it: for so long, and so
+#: much of it.
+LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 2**20
 _CHUNK = 64 * 1024
-_END = b"\r\n\r\n"
-_LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,1000})[ \t]*(?=\r\n)", re.IGNORECASE)
 _GO_ON = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
-_ENCODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked[ \t]*\r\n", re.IGNORECASE)
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([A-Za-z0-9._:-]{1,128})[ \t]*\r\n", re.IGNORECASE)
 _STALL = struct.pack("ll", STALL_SECONDS, 0)
-_SECURITY = b"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-_FAILED = (500, "internal", "the service failed; its log has the reason")
-_SLOW = (408, "slow", "the request did not arrive in time")
-_REFUSALS: tuple[tuple[Any, ...], ...] = (
-    (errors.LimitRequestLine, 414, "long-line", "the request line is too long"),
-    (errors.LimitRequestHeaders, 431, "many-headers", "there are too many headers, or they are too long"),
-    (errors.ExpectationFailed, 417, "expectation", "the server knows no other expectation than 100-continue"),
-    (errors.ParseException, 400, "not-http", "this is no HTTP request that the server understands"),
+_FAILED = Refused(500, "internal", "the service failed; its log has the reason")
+_SLOW = Refused(408, "slow", "the request did not arrive in time")
+_REFUSALS: tuple[tuple[Any, Refused], ...] = (
+    (errors.LimitRequestLine, Refused(414, "long-line", "the request line is too long")),
+    (errors.LimitRequestHeaders, Refused(431, "many-headers", "there are too many headers, or they are too long")),
+    (
+        errors.ExpectationFailed,
+        Refused(417, "expectation", "the server knows no other expectation than 100-continue"),
+    ),
+    (errors.ParseException, Refused(400, "not-http", "this is no HTTP request that the server understands")),
 )
+#: What answers a refusal: from it, the client's request id ('' when there is none), its address and what has failed
+#: here, if anything has, to the bytes of the reply.
+Refuser = Callable[[Refused, str, str, BaseException | None], bytes]
+
+
+def bare_reply(refusal: Refused, _request_id: str, _remote: str, _error: BaseException | None) -> bytes:
+    """A status and nothing else, for a worker that nobody has told better."""
+    phrase = HTTPStatus(refusal.status).phrase
+    return f"HTTP/1.1 {refusal.status} {phrase}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
 
 
 class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
-    """Threads for requests, a poller for everything that is still on its way."""
+    """Threads for requests, a poller for everything that is still on its way.
+
+    `refuse` and `most_bytes`, the longest body, are for `post_worker_init` to set.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.refuse: Refuser = bare_reply
+        self.most_bytes: int | None = None
         self._large: dict[Any, float] = {}
+        self._lingering: dict[Any, _Farewell] = {}
         self._looked_at = 0.0
 
     def handle(self, conn: Any) -> Any:
@@ -65,6 +84,10 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
         while True:
             if not self._has_arrived(conn):
                 return gthread._DEFER
+            if conn.refusal is not None:
+                conn.sock.setblocking(True)
+                self._answer(conn.sock, conn.refusal, _id_in(conn.parser.unreader.take_buffered()), conn.client)
+                return False
             try:
                 result = super().handle(conn)
             finally:
@@ -79,6 +102,18 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _STALL)
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _STALL)
             conn.init()
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answers a parsed request, whose body is read by the rules of `request_framing` only."""
+        restrict(req, conn.parser.unreader, self.most_bytes)
+        return super().handle_request(req, conn)
+
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """Whether the connection goes on after a reply: not when what is left of the request is broken."""
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))
+        except (Refused, OSError):
+            return False
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Keeps or ends a connection whose request is over or not whole yet.
@@ -97,8 +132,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
                 readable = partial(self.on_client_socket_readable, conn)
                 self.poller.register(conn.sock, selectors.EVENT_READ, readable)
             else:
-                self.nr_conns -= 1
-                conn.close(graceful=True)
+                self.end(conn)
         except Exception:
             self.nr_conns -= 1
             conn.close()
@@ -113,6 +147,34 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
         if conn.timeout <= now:
             self._end_slow(conn)
 
+    def end(self, conn: Any) -> None:
+        """Ends a connection that is with nobody, after its last reply: without waiting, and without losing that."""
+        with suppress(OSError):
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read_off, conn))
+            self._lingering[conn] = _Farewell(time.monotonic() + LINGER_SECONDS)
+            return
+        self._forget(conn)
+
+    def _read_off(self, conn: Any, _: Any) -> None:
+        """Takes one piece at a time, so that others have their turn."""
+        farewell, data = self._lingering[conn], b""
+        with suppress(OSError):
+            data = conn.sock.recv(_CHUNK)
+        farewell.left -= len(data)
+        if not data or farewell.left <= 0:
+            self._bid_farewell(conn)
+
+    def _bid_farewell(self, conn: Any) -> None:
+        del self._lingering[conn]
+        self.poller.unregister(conn.sock)
+        self._forget(conn)
+
+    def _forget(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
     def murder_pending(self) -> None:
         """Ends what has not arrived in time."""
         now = time.monotonic()
@@ -121,6 +183,8 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
         self._looked_at = now
         for conn in [conn for conn in self.pending_conns if conn.timeout <= now]:
             self._end_slow(conn)
+        for conn in [conn for conn, farewell in self._lingering.items() if farewell.until <= now]:
+            self._bid_farewell(conn)
         for conn, deadline in list(self._large.items()):
             if now > deadline:
                 with suppress(OSError):
@@ -129,20 +193,29 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
     def _end_slow(self, conn: Any) -> None:
         self.pending_conns.remove(conn)
         self.poller.unregister(conn.sock)
-        self.nr_conns -= 1
-        if conn.__dict__.get("gathered"):
-            with suppress(OSError):
-                conn.sock.send(_problem(*_SLOW))
-        conn.close()
+        gathered = conn.__dict__.pop("gathered", b"")
+        if gathered:
+            self._answer(conn.sock, _SLOW, _id_in(gathered), conn.client)
+        self.end(conn)
 
     def _has_arrived(self, conn: Any) -> bool:
-        """Takes what is there; True when it is a whole request, the end of the connection, or the parser's affair."""
+        """Takes what is there; True when it is a whole request, one to refuse, or the end of the connection."""
         unreader = conn.parser.unreader
         data: bytes = conn.__dict__.pop("gathered", b"") + unreader.take_buffered()
+        conn.refusal, found, walk = None, WHOLE, conn.__dict__.get("walk", Walk())
         while True:
-            data = _told_to_go_on(conn, data)
-            missing, conn.walked = _missing(data, conn.__dict__.get("walked", 0))
-            if missing <= 0:
+            try:
+                found = arrival(data, walk, self.most_bytes)
+            except Refused as refusal:
+                conn.refusal, found = refusal, Arrival(-1)
+                break
+            walk = found.walk
+            if found.missing > 0 or found.oversized:
+                told = _told_to_go_on(conn, data, found.oversized)
+                if told is not data:
+                    data, walk = told, Walk()
+                    continue
+            if found.missing <= 0:
                 break
             if len(data) >= GATHERED_BYTES:
                 self._large[conn] = time.monotonic() + LARGE_BODY_SECONDS
@@ -150,7 +223,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
             try:
                 chunk = conn.sock.recv(_CHUNK, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                conn.gathered = data
+                conn.gathered, conn.walk = data, walk
                 if data and getattr(conn, "deadline", None) is None:
                     conn.deadline = time.monotonic() + CLIENT_SECONDS
                 return False
@@ -159,68 +232,52 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
             if not chunk:
                 break
             data += chunk
-        conn.deadline, conn.walked, conn.is_exact = None, 0, missing == 0
+        conn.deadline, conn.walk, conn.is_exact = None, Walk(), found.missing == 0 and not found.oversized
         unreader.unread(data)
         return True
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answers what gunicorn itself refuses, and what went wrong in it."""
-        refusal = next((said for kind, *said in _REFUSALS if isinstance(exc, kind)), None)
-        if refusal is None:
-            self.log.error("a request failed", exc_info=exc)
-        else:
-            self.log.info("a request was refused: %s", refusal[1])
+        del req
+        refusal = exc if isinstance(exc, Refused) else next((r for kind, r in _REFUSALS if isinstance(exc, kind)), None)
+        self._answer(client, refusal or _FAILED, "", addr, None if refusal else exc)
+
+    def _answer(
+        self, sock: Any, refusal: Refused, request_id: str, addr: Any, error: BaseException | None = None
+    ) -> None:
+        """The last reply on a connection."""
+        remote = addr[0] if isinstance(addr, tuple) else ""
+        try:
+            reply = self.refuse(refusal, request_id, remote, error)
+        except Exception as failure:  # whatever it is, the client is to be told
+            self.log.error("a refusal could not be noted", exc_info=failure)
+            reply = bare_reply(refusal, request_id, remote, error)
         with suppress(OSError):
-            client.sendall(_problem(*(refusal or _FAILED)))
+            sock.sendall(reply)
 
 
-def _told_to_go_on(conn: Any, data: bytes) -> bytes:
-    """Answers a client that waits to be told so before it sends its body, here, where that takes no thread."""
-    end = data.find(_END)
+class _Farewell:
+    """A connection that is ending: until when, and how many bytes are read off at most."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.left = LINGER_BYTES
+
+
+def _id_in(data: bytes) -> str:
+    """The client's request id in the head of what it has sent, if a log can carry it."""
+    found = _REQUEST_ID.search(data, 0, (data.find(END) + 2) if END in data else len(data))
+    return found[1].decode() if found else ""
+
+
+def _told_to_go_on(conn: Any, data: bytes, refused: bool) -> bytes:
+    """Answers a client that waits to be told so before it sends its body, here, where that takes no thread; one whose
+    body is refused is not told. Returns `data` itself when it does not ask."""
+    end = data.find(END)
     asked = _GO_ON.search(data, 0, end + 2) if end >= 0 else None
     if asked is None:
         return data
-    with suppress(OSError):
-        conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
+    if not refused and b" HTTP/1.0\r\n" not in data[:end]:
+        with suppress(OSError):
+            conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
     return data[: asked.start()] + data[asked.end() :]
-
-
-def _missing(data: bytes, walked: int) -> tuple[int, int]:
-    """Bytes that are missing of the first request, 1 when it is not known how many; and where to look on from.
-
-    What is no request, or not to be understood here, lacks nothing: it is for the parser to refuse.
-    """
-    end = data.find(_END)
-    if end < 0:
-        return int(len(data) < LONGEST_HEAD), 0
-    head, body = data[: end + 2], end + len(_END)
-    lengths, is_encoded = _LENGTHS.findall(head), _ENCODED.search(head)
-    if len(lengths) + bool(is_encoded) > 1:
-        return 0, 0
-    if is_encoded:
-        return _missing_chunks(data, walked or body) if _CHUNKED.search(head) else (0, 0)
-    return (int(lengths[0]) - (len(data) - body) if lengths else 0), 0
-
-
-def _missing_chunks(data: bytes, walked: int) -> tuple[int, int]:
-    """The same for a chunked body of which everything before `walked` was seen; that is where a chunk begins."""
-    while (line := data.find(b"\r\n", walked)) >= 0:
-        size = _CHUNK_SIZE.fullmatch(data, walked, line)
-        if size is None:
-            return 0, walked
-        if not int(size[1], 16):  # what follows are trailers, mostly none
-            whole = data.startswith(b"\r\n", line + 2) or data.find(_END, line) >= 0
-            return int(not whole), walked
-        after = line + 2 + int(size[1], 16) + 2
-        if after > len(data):
-            return after - len(data), walked
-        walked = after
-    return 1, walked
-
-
-def _problem(status: int, name: str, detail: str) -> bytes:
-    phrase = HTTPStatus(status).phrase
-    document = {"type": f"urn:mlops:problem:{name}", "title": phrase, "status": status, "detail": detail}
-    body = msgspec.json.encode(document)
-    head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-    return head.encode() + _SECURITY + f"Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -61,7 +61,9 @@ class DailyFileHandler(logging.StreamHandler):  # type: ignore[type-arg]
                 old.unlink(missing_ok=True)
         except OSError as error:
             self._usable = False
-            sys.stderr.write(f"logs go to stderr alone: {path.name} cannot be written: {error.strerror}\n")
+            told = {"msg": f"logs go to stderr alone: {path.name} cannot be written: {error.strerror}"}
+            record = logging.makeLogRecord(told | {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR"})
+            sys.stderr.write(f"{self.format(record)}\n")
 
 
 class JsonFormatter(logging.Formatter):
@@ -99,5 +101,6 @@ def configure_logging(
         handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(level)
+    logging.captureWarnings(as_json)
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -53,8 +53,7 @@ class PromptWorker(PatientWorker):
         else:
             self.poller.unregister(client)
             self.keepalived_conns.remove(conn)
-            self.nr_conns -= 1
-            conn.close(graceful=True)
+            self.end(conn)
 
     def murder_keepalived(self) -> None:
         """Closes what has been idle for too long; the connections are in no order here."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from api.headers import SECURITY_HEADERS
 from tests.bundles import sample_row, serve_sample
 from tests.raw_http import HEAD, RawConnection, exchange_raw, request
 from tests.test_server_process import GUNICORN, Server, running, wait_for
@@ -99,7 +100,20 @@ def test_a_request_in_small_pieces_is_answered(server: Server) -> None:
         (HEAD + b"Content-Length: -5\r\n\r\n", 400),
         (HEAD + b"Content-Length: 0x10\r\n\r\n", 400),
         (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (HEAD + b"Transfer-Encoding: rot13\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: rot13\r\n\r\n", 501),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n{    ", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n , identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 2\r\n 0\r\n\r\n{}", 400),
+        (HEAD + b"Content_Length: 5\r\n\r\n{    ", 400),
+        (HEAD + b"Transfer-Encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
+        (HEAD.replace(b"\r\n", b"\n") + b"Content-Length: 2\n\n{}", 400),
+        (HEAD + b"X: a\rContent-Length: 2\r\n\r\n{}", 400),
+        (HEAD + b"X: \0\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (CHUNKED + b"2;a\nb\r\n{}\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"FFFFFFFFFFFFFFFF2\r\n{}\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"2\n{}\n0\n\n", 400),
         (HEAD + b"Expect: miracles\r\nContent-Length: 2\r\n\r\n{}", 417),
         (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400),
         (CHUNKED + b"2\r\n{}XX0\r\n0\r\n\r\n", 400),
@@ -113,8 +127,81 @@ def test_what_is_no_http_is_a_problem_and_the_end_of_the_connection(server: Serv
         reply = connection.read()
         assert reply.status == status
         assert reply.problem["title"]
+        assert reply.headers["x-request-id"] == reply.problem["request_id"]
+        assert reply.headers.items() >= {(name.lower(), value) for name, value in SECURITY_HEADERS}
         assert connection.is_closed()
     assert is_answered(server)
+
+
+LARGE = b"\r\n".join((b"%x" % 2**16, b" " * 2**16, b""))
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(b"2;a\nb\r\n{}\r\n0\r\n\r\n", 400), (b"2\r\n{}\r\n0\r\n" + b"A: b\r\n" * 9999, 431), (b"ffffff0\r\n{", 413)],
+)
+def test_a_large_chunked_body_is_held_to_the_same_rules(server: Server, end: bytes, status: int) -> None:
+    """The thread reads its rest, and the client goes on sending until it hears the answer."""
+    with RawConnection(server.port) as connection:
+        connection.send(CHUNKED + LARGE * 5 + end)
+        assert connection.read().problem["status"] == status
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+@pytest.mark.parametrize("route", [b"/predict", b"/invocations", b"/v2/models/production_model/infer"])
+def test_a_body_that_is_too_long_is_refused_before_it_comes(server: Server, route: bytes, expect: bytes) -> None:
+    heads = [HEAD + expect + b"Content-Length: 99999999\r\n\r\n", CHUNKED[:-2] + expect + b"\r\n5f5e0ff\r\n"]
+    for head in heads:
+        started = time.monotonic()
+        with RawConnection(server.port) as connection:
+            connection.send(head.replace(b"/predict", route))
+            reply = connection.read()
+            assert (reply.status, reply.headers["connection"]) == (413, "close")
+            assert connection.is_closed()
+        assert time.monotonic() - started < 5.0  # a body that is waited for has ten seconds
+
+
+def test_a_client_that_never_hangs_up_after_a_refusal_holds_nobody_up(server: Server) -> None:
+    """The stock worker waits two seconds for each of them to close, in the loop that answers everybody."""
+    left = [RawConnection(server.port) for _ in range(12)]
+    try:
+        for connection in left:
+            connection.send(b"GARBAGE\r\n\r\n")
+        started = time.monotonic()
+        assert all(is_answered(server) for _ in range(30))
+        assert time.monotonic() - started < 5.0
+        assert all(connection.read().status == 400 and connection.is_closed() for connection in left)
+    finally:
+        for connection in left:
+            connection.socket.close()
+
+
+def samples(server: Server) -> dict[str, float]:
+    text = exchange_raw(server.port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").body.decode()
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+def test_what_the_worker_refuses_is_counted_and_logged_with_its_id(server: Server) -> None:
+    counted = ('mlops_requests_total{route="unmatched",code="501"}', 'mlops_refused_requests_total{problem="not-http"}')
+    before = samples(server)
+    coded = exchange_raw(server.port, HEAD + b"X-Request-ID: mine-1\r\nTransfer-Encoding: br\r\n\r\n")
+    broken = exchange_raw(server.port, b"GARBAGE\r\n\r\n")
+    assert coded.problem["request_id"] == "mine-1"
+    after = samples(server)
+    assert [after[name] - before.get(name, 0) for name in counted] == [1, 1]
+    [log] = (server.home / "logs").glob("access_*.jsonl")
+    lines = {line["request_id"]: line for line in map(json.loads, filter(None, log.read_text().splitlines()))}
+    assert (lines["mine-1"]["status"], lines["mine-1"]["problem"]) == (501, "transfer-coding")
+    assert lines[broken.problem["request_id"]]["remote"] == "127.0.0.1"
+    assert broken.problem["request_id"] in server.log()
+
+
+def test_every_line_of_the_log_is_json_from_the_first_on(server: Server) -> None:
+    exchange_raw(server.port, b"GARBAGE\r\n\r\n")
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    assert lines[0]["message"].startswith("Starting gunicorn")
 
 
 def test_a_broken_body_does_not_pass_for_the_next_request(server: Server) -> None:
