@@ -187,8 +187,11 @@ def report(days: int, version: str | None, as_json: bool) -> None:
     from pipeline.reporting import report_now
 
     _prepare_process()
-    found, page = report_now(days, version, None if as_json else _tell)
-    _report(as_json, found, lambda _: print_report(found, page))
+    found, written = report_now(days, version, None if as_json else _tell)
+    _report(as_json, found, lambda _: print_report(found, written.page, written.undrawn is None))
+    if written.undrawn is not None:
+        click.echo(f"error: {written.undrawn}; everything else is written", err=True)
+        raise click.exceptions.Exit(FAILED)
 
 
 @cli.group()

@@ -81,11 +81,12 @@ def print_drift(report: DriftReport) -> None:
     click.echo(drift_text(report))
 
 
-def print_report(report: Report, page: Path) -> None:
+def print_report(report: Report, page: Path, has_picture: bool = True) -> None:
     from monitoring.performance_text import performance_text
     from pipeline.reporting import latest_drift_text
 
-    click.echo(f"{performance_text(report)}\n{latest_drift_text(report)}\nWith pictures: {page}")
+    page_line = f"{'With pictures' if has_picture else 'As a page'}: {page}"
+    click.echo(f"{performance_text(report)}\n{latest_drift_text(report)}\n{page_line}")
 
 
 def print_cycle(outcome: CycleOutcome) -> None:

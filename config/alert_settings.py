@@ -31,6 +31,7 @@ class AlertSettings(Section, frozen=True):
     cool_down_hours: Annotated[float, Meta(ge=0.0, le=8760.0)] = 24.0
     escalate_after_hours: Annotated[float, Meta(gt=0.0, le=8760.0)] | None = 2.0
     escalations: Annotated[int, Meta(ge=0, le=100)] = 3
+    tell_resolved: bool = True
     attempts: Annotated[int, Meta(ge=1, le=100)] = 12
     retry_seconds: Annotated[float, Meta(gt=0.0, le=86400.0)] = 30.0
     timeout_seconds: Annotated[float, Meta(gt=0.0, le=300.0)] = 20.0

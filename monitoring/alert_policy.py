@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 
 from config.alert_settings import SEVERITIES, IncidentKind, Severity
 from config.settings import Settings
+from monitoring.incident_events import EventKind
 from monitoring.monitors import Monitor, effective, stored_monitors
 
 
@@ -35,6 +37,16 @@ class AlertPolicy(Struct, frozen=True):
         return effective(
             self.settings, kind, model, model_version, stored_monitors(connection, kind, model, model_version)
         )
+
+    def followed_up(self, monitor: Monitor, event: EventKind, heard: Mapping[str, Sequence[EventKind]]) -> list[str]:
+        """Names of those who are told that it is over, once an incident, or that it is back, when they last heard that
+        it is over; so an incident that comes and goes ends in silence, and with nobody who thinks that it is over."""
+        if monitor.paused or not self.settings.alerts.tell_resolved:
+            return []
+        told = {name: events for name, events in heard.items() if self.settings.alerts.channel(name) is not None}
+        if event == "resolved":
+            return [name for name, events in told.items() if "resolved" not in events]
+        return [name for name, events in told.items() if events[-1] == "resolved"]
 
     def channels(self, monitor: Monitor, severity: Severity) -> list[str]:
         """Names of those that want such an alert; none while the monitor is paused."""

@@ -130,6 +130,8 @@ def reason(said: list[str]) -> str:
 
 
 def _notify_type(message: Message) -> str:
+    if message.good_news:
+        return "success"
     if message.severity is None:
         return "info"
     return "failure" if message.severity in ("high", "critical") else "warning"

@@ -23,15 +23,31 @@ class Message(Struct, frozen=True, kw_only=True):
     body: str
     #: None of a test message.
     severity: Severity | None = None
+    #: It tells that something is over.
+    good_news: bool = False
 
 
 def alert_message(incident: Incident, event: IncidentEvent, model_name: str) -> Message:
     """What the event deserves: its severity and cause are those of its moment, the rest is as the incident is now."""
     model = f"{model_name} version {incident.model_version}" if incident.model_version else model_name
+    if event.event == "resolved":
+        return _resolved_message(incident, event, model)
     title = f"[{event.severity.upper()}] {_words(incident.kind)}: {model}{_news(event)}"
     lines = [_shortened(str((event.detail or {}).get("cause", incident.cause))), "", *_facts(incident, model)]
     lines += [f"Next: {incident.next}", f"To acknowledge: python main.py incidents acknowledge {incident.id}"]
     return Message(title=title, body="\n".join(lines), severity=event.severity)
+
+
+def _resolved_message(incident: Incident, event: IncidentEvent, model: str) -> Message:
+    why = (event.detail or {}).get("why")
+    said = f"It is over: {_shortened(str(why))}" if why else "It is over"
+    lines = [f"{said}{f' ({event.who})' if event.who else ''}", f"It was: {_shortened(incident.cause)}", ""]
+    lines += [
+        *_facts(incident, model),
+        f"Next: nothing to do; python main.py incidents show {incident.id} tells it all",
+    ]
+    title = f"[RESOLVED] {_words(incident.kind)}: {model}"
+    return Message(title=title, body="\n".join(lines), severity=event.severity, good_news=True)
 
 
 def trial_message(channel: str) -> Message:
@@ -43,6 +59,8 @@ def trial_message(channel: str) -> Message:
 def _news(event: IncidentEvent) -> str:
     if event.event == "escalated":
         return " (nobody has acknowledged it yet)"
+    if event.event == "reopened":
+        return " (is back)"
     return f" (was {event.detail['before']})" if event.event == "worse" and event.detail else ""
 
 

@@ -99,6 +99,7 @@ def concept_drift_finding(found: ConceptDrift) -> Finding | None:
         cause=found.words.removesuffix("."),
         next="python main.py retrain",
         model_version=found.model_version,
+        score=drop,
         evidence={
             "realised": found.realised,
             "estimated": found.estimated,

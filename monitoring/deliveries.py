@@ -15,7 +15,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, func, insert, select, update
 
 from config.alert_settings import AlertSettings
-from monitoring.alert_tables import deliveries
+from monitoring.alert_tables import deliveries, incident_events
 from monitoring.incident_events import EventKind, add_event
 from monitoring.store import Store, to_record
 from monitoring.tables import incidents
@@ -47,6 +47,20 @@ def add_deliveries(
     for channel in channels:
         values = {"incident": incident_id, "event": event_id, "channel": channel, "status": "waiting", "attempts": 0}
         connection.execute(insert(deliveries).values(**values, created_at=at, next_attempt_at=at))
+
+
+def heard(connection: Connection, incident_id: int) -> dict[str, list[EventKind]]:
+    """What each channel was told of an incident, or will be, oldest first; what was given up was not."""
+    query = (
+        select(deliveries.c.channel, incident_events.c.event)
+        .join(incident_events, incident_events.c.id == deliveries.c.event)
+        .where(deliveries.c.incident == incident_id, deliveries.c.status != "failed")
+        .order_by(deliveries.c.id)
+    )
+    found: dict[str, list[EventKind]] = {}
+    for channel, event in connection.execute(query):
+        found.setdefault(channel, []).append(event)
+    return found
 
 
 class Outbox:

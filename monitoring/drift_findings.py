@@ -27,6 +27,7 @@ def drift_findings(
             next="python main.py retrain, once rows like these have their outcomes",
             model_version=version,
             features=tuple(report.drifted_features),
+            score=report.drift_score,
             evidence={"drift_score": report.drift_score, "rows": report.rows, LOSS: loss},
         )
     prediction = report.prediction_drift
@@ -38,6 +39,7 @@ def drift_findings(
             cause=f"the model's answers have drifted: {'; '.join(words)}",
             next="python main.py status",
             model_version=version,
+            score=prediction.drift_score,
             evidence={"drift_score": prediction.drift_score, "rows": prediction.rows, LOSS: loss},
         )
 

@@ -15,8 +15,10 @@ from monitoring.store import Store, to_record
 EventKind = Literal[
     "opened", "worse", "reopened", "escalated", "acknowledged", "alert_sent", "alert_failed", "action", "resolved"
 ]
-#: Events that deserve an alert. One that reopens an incident within its cool-down does not.
+#: Events that deserve an alert.
 ALERTED: tuple[EventKind, ...] = ("opened", "worse", "escalated")
+#: Events that are told to those who were told before: that it is over, and that it is back when they think so.
+FOLLOWED_UP: tuple[EventKind, ...] = ("resolved", "reopened")
 _SEEN: tuple[EventKind, ...] = ("opened", "worse", "reopened")
 
 

@@ -18,10 +18,11 @@ from sqlalchemy import Connection, insert, select, update
 from config.alert_settings import SEVERITIES, IncidentKind, Severity
 from config.errors import ProductError
 from monitoring.alert_policy import AlertPolicy
-from monitoring.deliveries import add_deliveries
+from monitoring.deliveries import add_deliveries, heard
 from monitoring.detections import add_detection
 from monitoring.incident_events import (
     ALERTED,
+    FOLLOWED_UP,
     EventKind,
     IncidentEvent,
     add_event,
@@ -58,7 +59,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     #: belong here.
     subject: str = ""
     features: tuple[str, ...] = ()
-    #: What the check measures, where that is one number.
+    #: What the check measures, as one number (docs/alerts.md says which).
     score: float | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
@@ -194,11 +195,13 @@ class Incidents:
         counted = update(incidents).where(incidents.c.id == known.id).values(**values)
         incident = to_record(connection.execute(counted.returning(*incidents.c)).one(), Incident)
         event = None
-        if back:
-            event = self._note(connection, incident, "reopened", at, detail={"cause": finding.cause})
         if worse:
+            if back:  # which the alert of the next event tells
+                add_event(connection, incident.id, "reopened", incident.severity, at, detail={"cause": finding.cause})
             detail = {"cause": finding.cause, "before": known.severity}
             event = self._note(connection, incident, "worse", at, detail=detail)
+        elif back:
+            event = self._note(connection, incident, "reopened", at, detail={"cause": finding.cause})
         return incident, event
 
     def _detect(
@@ -229,10 +232,16 @@ class Incidents:
     ) -> IncidentEvent:
         """Adds to the history, and puts the alerts that the event deserves into the outbox."""
         added = add_event(connection, incident.id, event, incident.severity, at, who=who, detail=detail)
-        if event in ALERTED:
-            monitor = self._policy.monitor(connection, incident.kind, incident.model_version)
-            add_deliveries(connection, incident.id, added.id, self._policy.channels(monitor, incident.severity), at)
+        add_deliveries(connection, incident.id, added.id, self._channels(connection, incident, event), at)
         return added
+
+    def _channels(self, connection: Connection, incident: Incident, event: EventKind) -> list[str]:
+        if event not in (*ALERTED, *FOLLOWED_UP):
+            return []
+        monitor = self._policy.monitor(connection, incident.kind, incident.model_version)
+        if event in ALERTED:
+            return self._policy.channels(monitor, incident.severity)
+        return self._policy.followed_up(monitor, event, heard(connection, incident.id))
 
     def _is_overdue(self, connection: Connection, incident: Incident, now: datetime) -> bool:
         if self._policy.escalate_after is None:

@@ -93,6 +93,7 @@ def quality_findings(
             next="python main.py sync, on each host that serves this version",
             model_version=version,
             subject="unprofiled rows",
+            score=window.unprofiled_rows / window.rows,
             evidence={"unprofiled_rows": window.unprofiled_rows, "rows": window.rows},
         )
 
@@ -106,6 +107,7 @@ def fragment_findings(lines: int, fragments: int) -> Iterator[Finding]:
             cause=f"{fragments:,} of {lines + fragments:,} lines of the logs are the remains of writes cut short",
             next="python main.py doctor looks at the disk; the table log_fragments holds what was set aside",
             subject=FRAGMENTS,
+            score=fragments / (lines + fragments),
             evidence={"fragments": fragments, "lines": lines},
         )
 
@@ -138,5 +140,6 @@ def _warned(version: str, share: WarnedShare, thresholds: DriftThresholds) -> Fi
         next="python main.py monitor names the features that changed; mend what sends them",
         model_version=version,
         subject=f"warnings: {share.code}",
+        score=share.window,
         evidence={"code": share.code, "share": share.window, "reference_share": share.reference},
     )

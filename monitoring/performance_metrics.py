@@ -116,6 +116,7 @@ def findings(model: ModelPerformance, settings: Settings, allowed: float) -> Ite
         cause=f"{name} is {figure:.3f} on {model.labels} outcomes, {trained:.3f} at training",
         next="python main.py retrain",
         model_version=model.model_version,
+        score=drops[name],
         evidence={
             "metric": name,
             "value": figure,

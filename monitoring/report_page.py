@@ -30,12 +30,12 @@ _MOST_ROWS = 40
 _ALT = "F1 by day, accuracy against confidence, predictions by day, and all metrics, by model version"
 
 
-def report_page(report: Report, drift: DriftReport | str, picture: bytes) -> str:
+def report_page(report: Report, drift: DriftReport | str, picture: bytes | None) -> str:
     """The page.
 
     Args:
         drift: the latest drift check, or a sentence that says why there is none.
-        picture: PNG.
+        picture: PNG; None when there is none, which the page says.
     """
     since = (report.timestamp - timedelta(days=report.days)).date()
     title = f"Model report of the last {counted(report.days, 'day')}"
@@ -43,7 +43,7 @@ def report_page(report: Report, drift: DriftReport | str, picture: bytes) -> str
         f"<header><h1>{title}</h1>",
         f"<p>{since} to {report.timestamp.date()}, made {report.timestamp:%Y-%m-%d %H:%M} UTC</p></header>",
         _cards(report.models),
-        f'<div class="wide"><img alt="{_ALT}" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></div>',
+        _picture(picture),
         "<h2>Incidents</h2>",
         *(map(_incident, report.incidents) if report.incidents else ["<p>No incidents.</p>"]),
         "<h2>Drift</h2>",
@@ -52,6 +52,14 @@ def report_page(report: Report, drift: DriftReport | str, picture: bytes) -> str
         *(map(_model, report.models) if report.models else ["<p>No predictions were logged in these days.</p>"]),
     ]
     return valid_text(_PAGE.format(title=title, style=STYLE, body="\n".join(filter(None, body))))
+
+
+def _picture(picture: bytes | None) -> str:
+    if picture is None:
+        return '<p class="bad">There is no picture: it could not be drawn. The figures below are whole.</p>'
+    return (
+        f'<div class="wide"><img alt="{_ALT}" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></div>'
+    )
 
 
 _PAGE = """<!DOCTYPE html>

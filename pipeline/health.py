@@ -5,8 +5,8 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from config.settings import Settings
 from monitoring.alerts import Alerts
@@ -15,6 +15,8 @@ from monitoring.incidents import Finding
 #: One missed answer is a restart; this many in a row are an outage.
 FAILURES_TO_ALERT = 3
 TIMEOUT_SECONDS = 5.0
+#: An outage is written down when it begins or its cause changes, and then so seldom, however often one looks.
+REPORTED_AGAIN = timedelta(hours=1)
 
 
 @dataclass
@@ -25,23 +27,33 @@ class HealthWatch:
     probe: Callable[[], str | None]
     was_ready: bool = False
     failures: int = 0
+    #: When each problem of this outage was last reported.
+    _reported: dict[str, datetime] = field(default_factory=dict)
 
     def look(self, now: datetime) -> None:
         problem = self.probe()
         if problem is None:
             self.was_ready, self.failures = True, 0
+            self._reported.clear()
             self.alerts.settle(("serving",), None, (), now, subject="server")
             return
         self.failures += 1
-        if self.was_ready and self.failures >= FAILURES_TO_ALERT:
+        if self.was_ready and self.failures >= FAILURES_TO_ALERT and self._is_news(problem, now):
             finding = Finding(
                 kind="serving",
                 severity="critical",
                 cause=f"the server does not answer predictions: {problem}",
                 next="python main.py doctor",
                 subject="server",
+                score=float(self.failures),
+                evidence={"looks_without_answer": self.failures},
             )
             self.alerts.report(finding, now)
+            self._reported[problem] = now
+
+    def _is_news(self, problem: str, now: datetime) -> bool:
+        last = self._reported.get(problem)
+        return last is None or now - last >= REPORTED_AGAIN
 
 
 def server_address(settings: Settings) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from config.clock import utc_now
 from config.home import under_home
@@ -22,13 +24,25 @@ from monitoring.store import Store
 from pipeline.errors import InputError
 from pipeline.log_jobs import ingestion_of, read_to_end
 
+log = logging.getLogger(__name__)
 _NO_CHECK = "No drift check was made yet; next: python main.py monitor"
 _OTHER_RELEASE = "The latest drift check was made by another release; next: python main.py monitor"
 
 
-def report_now(days: int, version: str | None = None, tell: Callable[[str], None] | None = None) -> tuple[Report, Path]:
-    """The report of the last days, and the page that was written of it beside the other files; `tell` hears how far
-    the reading is. Raises InputError for a version of which nothing is known here."""
+class Written(Struct, frozen=True):
+    """The page of a report, which lies beside its other files, and why it has no picture, if it has none."""
+
+    page: Path
+    undrawn: str | None
+
+
+def report_now(
+    days: int, version: str | None = None, tell: Callable[[str], None] | None = None
+) -> tuple[Report, Written]:
+    """The report of the last days, and what was written of it; `tell` hears how far the reading is.
+
+    Raises InputError for a version of which nothing is known here.
+    """
     settings = load_settings()
     with Store(settings.store_address) as store:
         read_to_end(ingestion_of(settings, store), tell)
@@ -44,16 +58,30 @@ def _is_known(report: Report, version: str) -> bool:
     return seen or (registry_directory() / _plain(version)).is_dir()
 
 
-def write_report(report: Report, directory: Path, version: str | None = None) -> Path:
-    """Replaces the files of the same day, each at once, the drawn ones last; returns the page."""
+def write_report(report: Report, directory: Path, version: str | None = None) -> Written:
+    """Replaces the files of the same day, each at once, the drawn ones last. A picture that cannot be drawn is left
+    out, and that of an earlier report with it."""
     day = f"{report.timestamp:%Y%m%d}" + ("" if version is None else f"_version_{_plain(version)}")
     write_whole(directory / f"report_{day}.json", encode_pretty(report))
     write_whole(directory / f"performance_report_{day}.txt", performance_text(report).encode())
     write_whole(directory / f"drift_report_{day}.txt", latest_drift_text(report).encode())
-    picture, page = report_picture(report), directory / f"report_{day}.html"
-    write_whole(directory / f"report_{day}.png", picture)
+    picture, undrawn = _drawn(report)
+    page, drawing = directory / f"report_{day}.html", directory / f"report_{day}.png"
+    if picture is None:
+        drawing.unlink(missing_ok=True)
+    else:
+        write_whole(drawing, picture)
     write_whole(page, report_page(report, latest_drift(report), picture).encode())
-    return page
+    return Written(page, undrawn)
+
+
+def _drawn(report: Report) -> tuple[bytes | None, str | None]:
+    """The picture, or why there is none: the figures are worth having without it."""
+    try:
+        return report_picture(report), None
+    except Exception as error:  # matplotlib's are of every kind
+        log.debug("drawing failed", exc_info=error)
+        return None, f"the picture could not be drawn: {type(error).__name__}: {error}"
 
 
 def latest_drift_text(report: Report) -> str:

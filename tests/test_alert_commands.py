@@ -54,7 +54,7 @@ def test_an_incident_is_shown_with_its_history_and_its_alerts(known: Path) -> No
     assert [(one["channel"], one["status"]) for one in detail["deliveries"]] == [
         ("hook", "waiting"),
         ("spare", "waiting"),
-    ]
+    ] * 2  # that it began, and that it is over
     shown = run_command("incidents", "show", "2").stdout
     for words in ("2 of 12 features have drifted", "the source was mended", "drift score", "python main.py retrain"):
         assert words in shown
@@ -102,8 +102,8 @@ def test_what_waits_is_sent_without_a_scheduler(known: Path, monkeypatch: pytest
     monkeypatch.delenv("SPARE_URL", raising=False)
     with webhook() as hook:
         monkeypatch.setenv("HOOK_URL", hook.url)
-        assert json_of("alerts", "send") == {"sent": 2, "waiting": 2, "failed": 0}
-        assert len(hook.received) == 2
+        assert json_of("alerts", "send") == {"sent": 3, "waiting": 3, "failed": 0}
+        assert len(hook.received) == 3
         assert "Resolved: 2026-03-01 13:00 UTC" in hook.received[1]["message"]
 
 

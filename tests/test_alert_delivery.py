@@ -101,6 +101,28 @@ def test_an_escalation_and_a_turn_for_the_worse_say_so(home: Path, monkeypatch: 
     ]
 
 
+def test_the_end_of_an_incident_is_good_news_with_its_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with webhook() as hook, at_work(home, alerting(HOOK)) as work:
+        monkeypatch.setenv("HOOK_URL", hook.url)
+        work.incidents.report(drift(), work.clock())
+        work.look()
+        work.clock.go_on(hours=1)
+        work.incidents.resolve(1, work.clock(), "ada", "the supplier mended it")
+        work.look()
+        work.incidents.report(drift(), work.clock())
+        work.look()
+    head = "data drift: production_model version 3"
+    assert hook.titles == [f"[HIGH] {head}", f"[RESOLVED] {head}", f"[HIGH] {head} (is back)"]
+    assert [one["type"] for one in hook.received] == ["failure", "success", "failure"]
+    lines = hook.received[1]["message"].splitlines()
+    assert lines[:2] == [
+        "It is over: the supplier mended it (ada)",
+        "It was: 2 of 12 features have drifted: Income up: median 129 to 171",
+    ]
+    assert "Resolved: 2026-03-01 13:00 UTC" in lines
+    assert not any("acknowledge" in line for line in lines)
+
+
 def test_a_receiver_that_is_down_and_comes_back_gets_each_alert_once(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_cause_that_comes_back_within_the_cool_down_goes_on_as_the_same_incide
         assert incident.status == "open"
         assert incidents.resolve(incident.id, later(12 * round_ + 6)) is not None
     assert [one.id for one in incidents.latest()] == [1]
-    assert told(store) == ["opened"]
+    assert told(store) == ["opened", "resolved", "reopened"]
     assert story(store) == ["opened", "resolved"] + ["reopened", "resolved"] * 4
 
 
@@ -70,7 +70,45 @@ def test_one_that_comes_back_worse_within_the_cool_down_is_told(store: Store) ->
     incidents.resolve(1, later(1))
     back = incidents.report(drift("critical"), later(2))
     assert (back.id, back.resolved_at, back.opened_at) == (1, None, NOON)
-    assert told(store) == ["opened", "worse"]
+    assert told(store) == ["opened", "resolved", "worse"]
+    assert story(store)[-2:] == ["reopened", "worse"]
+
+
+def test_those_who_were_told_are_told_once_that_it_is_over(store: Store) -> None:
+    settings = alerting(channel("team"), channel("pager", minimum_severity="critical"))
+    incidents, outbox = incidents_of(store, settings), Outbox(store, settings.alerts)
+    incidents.report(drift("high"), NOON)
+    incidents.report(drift("low"), later(1))
+    incidents.resolve(1, later(2), why="a check no longer finds it")
+    assert incidents.resolve(1, later(3)) is None
+    assert [(one.channel, one.created_at) for one in outbox.of_incident(1)] == [("team", NOON), ("team", later(2))]
+
+
+def test_who_never_heard_of_it_does_not_hear_that_it_is_over(store: Store) -> None:
+    incidents, outbox = incidents_of(store, TEAM), Outbox(store, TEAM.alerts)
+    incidents.report(drift("high"), NOON)
+    incidents.report(drift("low", subject="b"), NOON)
+    claimed = outbox.claim("team", NOON)
+    assert claimed is not None
+    outbox.refuse(claimed, NOON, "no attempt can help")
+    assert [incidents.resolve(number, later(1)) is not None for number in (1, 2)] == [True, True]
+    assert (told(store), told(store, 2)) == (["opened"], [])
+
+
+@pytest.mark.parametrize("settings", [alerting(channel(), tell_resolved=False), alerting(channel("other"))])
+def test_nobody_is_told_where_that_is_off_or_the_channel_is_gone(store: Store, settings: Settings) -> None:
+    incidents_of(store, TEAM).report(drift(), NOON)
+    incidents = incidents_of(store, settings)
+    incidents.resolve(1, later(1))
+    incidents.report(drift(), later(2))
+    assert told(store) == ["opened"]
+
+
+def test_a_paused_monitor_does_not_tell_that_it_is_over(store: Store) -> None:
+    incidents_of(store, TEAM).report(drift(), NOON)
+    Monitors(store, TEAM).set("data_drift", None, NOON, "ada", status="paused")
+    incidents_of(store, TEAM).resolve(1, later(1))
+    assert told(store) == ["opened"]
 
 
 def test_after_the_cool_down_it_is_a_new_incident_and_a_new_alert(store: Store) -> None:
@@ -78,6 +116,7 @@ def test_after_the_cool_down_it_is_a_new_incident_and_a_new_alert(store: Store) 
     incidents.report(drift(), NOON)
     incidents.resolve(1, NOON)
     assert incidents.report(drift(), later(24)).id == 2
+    assert told(store) == ["opened", "resolved"]
     assert told(store, 2) == ["opened"]
 
 

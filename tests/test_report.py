@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,24 @@ def test_it_leaves_the_json_both_texts_a_page_and_a_picture_and_no_remains(home:
     assert json.loads(plain.read_text())["models"][0]["labels"] == 150
     [page] = (home / "reports").glob("report_*.html")
     assert printed.endswith(f"With pictures: {page}\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(
+    home: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    serve(home, now)
+    json_of("report")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as where a part of it is broken
+    result = run_command("report", *(["--json"] if as_json else []))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: the picture could not be drawn: ")
+    names = sorted(re.sub(r"_\d{8}", "", path.name) for path in (home / "reports").iterdir())
+    assert names == ["drift_report.txt", "performance_report.txt", "report.html", "report.json"]
+    [page] = (home / "reports").glob("report_*.html")
+    assert "There is no picture: it could not be drawn." in page.read_text() and "<img" not in page.read_text()
+    printed = json.loads(result.stdout)["models"][0]["labels"] if as_json else "With pictures" in result.stdout
+    assert printed == (150 if as_json else False)
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "367", "x"])

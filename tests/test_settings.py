@@ -94,6 +94,7 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
     ("alerts.cool_down_hours", [0, 8760], [-1, 8761]),
     ("alerts.escalate_after_hours", [None, 0.1, 8760], [0, 8761]),
     ("alerts.escalations", [0, 100], [-1, 101, 1.5]),
+    ("alerts.tell_resolved", [True, False], [1, "yes"]),
     ("alerts.attempts", [1, 100], [0, 101]),
     ("alerts.retry_seconds", [0.1, 86400], [0, 86401]),
     ("alerts.timeout_seconds", [0.1, 300], [0, 301]),
