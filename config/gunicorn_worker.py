@@ -159,9 +159,13 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def _read_off(self, conn: Any, _: Any) -> None:
         """Takes one piece at a time, so that others have their turn."""
-        farewell, data = self._lingering[conn], b""
-        with suppress(OSError):
+        farewell = self._lingering[conn]
+        try:
             data = conn.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
         farewell.left -= len(data)
         if not data or farewell.left <= 0:
             self._bid_farewell(conn)
