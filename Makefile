@@ -51,9 +51,10 @@ soak: .venv/installed-dev ## the long versions of what the suite runs scaled dow
 benchmark: .venv/installed-dev ## times and memory against bare scikit-learn
 	@$(RUN) benchmarks/training.py
 
-requirements: .venv/installed-dev ## pin requirements.in and requirements-dev.in again; needs uv, and keeps what may stay
-	@for name in requirements requirements-dev; do uv pip compile "$$name.in" --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --custom-compile-command 'make requirements' --output-file "$$name.txt"; done
+requirements: .venv/installed-dev ## pin what the requirements*.in name again; needs uv, and keeps what may stay
+	@pin() { uv pip compile "$$1.in" "$${@:2}" --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command 'make requirements' --output-file "$$1.txt"; }; \
+	pin requirements && pin requirements-serving --constraint requirements.txt && pin requirements-dev
 
 clean: ## remove the environment and the caches; data, models and logs stay
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -15,13 +15,24 @@ from packaging.utils import canonicalize_name
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDERS = ("config", "models", "monitoring", "pipeline", "api", "commands")
 #: Named for what reaches them by name: a process, a URL, a file format, the version that other packages agree on.
-NOT_IMPORTED = {"gunicorn", "psycopg", "pyarrow", "openpyxl", "protobuf", "skops"}
+NOT_IMPORTED = {
+    *("gunicorn", "psycopg", "pyarrow", "openpyxl", "protobuf", "skops"),
+    *("boto3", "flask-wtf"),  # by the MLflow server
+    "prometheus-client",
+}
+COMPILED = ("requirements", "requirements-serving", "requirements-dev")
 
 
 def named(file: str) -> dict[str, Requirement]:
-    lines = (line.partition("#")[0].strip() for line in (PROJECT / file).read_text(encoding="utf-8").splitlines())
-    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
-    return {canonicalize_name(requirement.name): requirement for requirement in found}
+    """What a file asks for, with what the files that it includes do."""
+    found: dict[str, Requirement] = {}
+    for line in (PROJECT / file).read_text(encoding="utf-8").splitlines():
+        asked = line.partition("#")[0].strip()
+        if asked.startswith("-r "):
+            found |= named(asked.removeprefix("-r ").strip())
+        elif asked and not asked.startswith("-"):
+            found[canonicalize_name(Requirement(asked).name)] = Requirement(asked)
+    return found
 
 
 def pins(file: str) -> dict[str, Requirement]:
@@ -36,23 +47,28 @@ def pinned_version(requirement: Requirement) -> str:
     return pin.version
 
 
-@pytest.mark.parametrize("file", ["requirements", "requirements-dev"])
+@pytest.mark.parametrize("file", COMPILED)
 def test_every_name_is_pinned_to_a_version_that_its_bounds_allow(file: str) -> None:
     compiled = pins(f"{file}.txt")
     for name, requirement in named(f"{file}.in").items():
         assert requirement.specifier.contains(pinned_version(compiled[name])), f"{name}: run `make requirements`"
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("file", [f"{name}.txt" for name in COMPILED])
 def test_what_is_installed_is_what_is_pinned(file: str) -> None:
     here = [pin for pin in pins(file).values() if pin.marker is None or pin.marker.evaluate()]
     assert {pin.name: pinned_version(pin) for pin in here} == {pin.name: version(pin.name) for pin in here}
 
 
-def test_tests_run_with_the_versions_that_the_product_runs_with() -> None:
-    product, tools = pins("requirements.txt"), pins("requirements-dev.txt")
-    both = product.keys() & tools.keys()
-    assert {name: str(product[name].specifier) for name in both} == {name: str(tools[name].specifier) for name in both}
+@pytest.mark.parametrize("file", ["requirements-serving.txt", "requirements-dev.txt"])
+def test_servers_and_tests_run_with_the_versions_that_the_product_runs_with(file: str) -> None:
+    product, others = pins("requirements.txt"), pins(file)
+    both = product.keys() & others.keys()
+    assert {name: str(product[name].specifier) for name in both} == {name: str(others[name].specifier) for name in both}
+
+
+def test_what_a_server_installs_is_part_of_what_a_trainer_does() -> None:
+    assert pins("requirements-serving.txt").keys() <= pins("requirements.txt").keys()
 
 
 def test_fault_31_nothing_of_the_standard_library_is_asked_for() -> None:
@@ -61,7 +77,7 @@ def test_fault_31_nothing_of_the_standard_library_is_asked_for() -> None:
     assert asked & {canonicalize_name(name) for name in sys.stdlib_module_names} == set()
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("file", [f"{name}.txt" for name in COMPILED])
 def test_a_compiled_file_names_no_registry_and_no_machine(file: str) -> None:
     text = (PROJECT / file).read_text(encoding="utf-8")
     assert re.findall(r"https?://\S+|--(?:extra-)?index-url.*|--find-links.*|(?<=[\s=])/\w+/\S+", text) == []
