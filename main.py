@@ -109,6 +109,21 @@ def init(data: str, target: str, query: str | None, as_json: bool) -> None:
     _report(as_json, {"status": "written", "path": str(path)}, lambda _: click.echo(sentence))
 
 
+@cli.command("init-env")
+@click.option("--rotate", metavar="NAME", help="Another value for one key of the API instead, such as API_KEY.")
+@JSON_OPTION
+def init_env(rotate: str | None, as_json: bool) -> None:
+    """Make docker/.env, with a random value for every secret of the compose file; never over an existing one."""
+    from commands import environment_file
+
+    said = environment_file.init_env(rotate)
+    _report(
+        as_json,
+        {"status": "rotated" if rotate else "written", "path": str(environment_file.ENVIRONMENT)},
+        lambda _: click.echo(said),
+    )
+
+
 @cli.command()
 @click.option("--data", help="Train on this table instead of the configured one.")
 @click.option("--target", help="The column to predict, instead of the configured one.")
@@ -344,6 +359,18 @@ def keys_create(name: str, scopes: tuple[Any, ...], as_json: bool) -> None:
     from commands.keys import create, print_created
 
     _report(as_json, create(name, scopes), print_created)
+
+
+@keys.command("set")
+@click.argument("name")
+@click.option("--from-env", "variable", required=True, help="The environment variable that holds the key.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(["predict", "feedback", "read", "admin"]))
+@JSON_OPTION
+def keys_set(name: str, variable: str, scopes: tuple[Any, ...], as_json: bool) -> None:
+    """Put a key that was made elsewhere in force under this name, in the place of the one it had; for deployments."""
+    from commands.keys import print_set, set_from
+
+    _report(as_json, set_from(os.environ, variable, name, scopes), print_set)
 
 
 @keys.command("list")

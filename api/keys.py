@@ -34,9 +34,12 @@ FORMAT = 1
 PREFIX = "mlops_"
 #: Longer texts are no keys, and are not hashed.
 LONGEST_KEY = 256
+#: One that somebody brings is no password: 32 characters of base64 are 192 bits.
+SHORTEST_KEY = 32
 #: Seconds between two looks at the file: a revoked key is refused within a second.
 LOOK_SECONDS = 0.5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FIT = re.compile(rf"[!-~]{{{SHORTEST_KEY},{LONGEST_KEY}}}")
 
 
 class KeysError(ProductError):
@@ -100,16 +103,33 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 def create_key(path: Path, name: str, scopes: Sequence[Scope], now: datetime) -> NewKey:
     """Adds a key and returns it; nothing can show it again. Raises `KeysError`."""
-    if not _NAME.fullmatch(name):
-        raise KeysError(f"{name!r} is no name for a key: up to 64 letters, digits, dots, dashes and underscores")
+    _require_name(name)
     with _locked(path) as keys:
         if any(key.name == name for key in keys):
             raise KeysError(f"there is a key named {name}; revoke it first, or take another name")
         text = PREFIX + secrets.token_urlsafe(32)
-        ordered = tuple(scope for scope in SCOPES if scope in scopes)
-        kept = Key(name=name, sha256=digest_of(text), scopes=ordered, created_at=now, last_characters=text[-4:])
+        kept = _kept(name, text, scopes, now)
         _write(path, (*keys, kept))
-    return NewKey(name=name, key=text, scopes=ordered, created_at=now)
+    return NewKey(name=name, key=text, scopes=kept.scopes, created_at=now)
+
+
+def put_key(path: Path, name: str, text: str, scopes: Sequence[Scope], now: datetime) -> bool:
+    """Gives the name this key, in the place of the one it had; whether anything changed. Raises `KeysError`."""
+    _require_name(name)
+    if not _FIT.fullmatch(text):
+        raise KeysError(
+            f"the key for {name} is unfit: {SHORTEST_KEY} to {LONGEST_KEY} visible ASCII characters, no spaces"
+        )
+    kept = _kept(name, text, scopes, now)
+    with _locked(path) as keys:
+        before = next((key for key in keys if key.name == name), None)
+        if before is not None and (before.sha256, before.scopes) == (kept.sha256, kept.scopes):
+            return False
+        others = tuple(key for key in keys if key is not before)
+        if (twin := next((key for key in others if key.sha256 == kept.sha256), None)) is not None:
+            raise KeysError(f"this key is the one of {twin.name} already; take another for {name}")
+        _write(path, (*others, kept))
+    return True
 
 
 def revoke_key(path: Path, name: str) -> Key:
@@ -174,6 +194,16 @@ class KeyRing:
             )
             return
         self._signature, self.problem = signature, None
+
+
+def _require_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise KeysError(f"{name!r} is no name for a key: up to 64 letters, digits, dots, dashes and underscores")
+
+
+def _kept(name: str, text: str, scopes: Sequence[Scope], now: datetime) -> Key:
+    ordered = tuple(scope for scope in SCOPES if scope in scopes)
+    return Key(name=name, sha256=digest_of(text), scopes=ordered, created_at=now, last_characters=text[-4:])
 
 
 @contextmanager

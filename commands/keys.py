@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 from msgspec import Struct
 
-from api.keys import SCOPES, Key, NewKey, Scope, create_key, keys_path, read_keys, revoke_key
+from api.keys import SCOPES, Key, KeysError, NewKey, Scope, create_key, keys_path, put_key, read_keys, revoke_key
 from commands.tables import moment, say, show_table
 
 
@@ -25,8 +26,22 @@ class Revoked(Struct, frozen=True, kw_only=True):
     name: str
 
 
+class KeySet(Struct, frozen=True, kw_only=True):
+    status: Literal["changed", "unchanged"]
+    name: str
+
+
 def create(name: str, scopes: Sequence[Scope]) -> NewKey:
     return create_key(keys_path(), name, scopes or SCOPES[:1], datetime.now(UTC))
+
+
+def set_from(environment: Mapping[str, str], variable: str, name: str, scopes: Sequence[Scope]) -> KeySet:
+    """Takes the key from a variable: on a command line the whole machine would see it. Raises `KeysError`."""
+    text = environment.get(variable, "")
+    if not text:
+        raise KeysError(f"the environment variable {variable} is empty or not set; it holds the key")
+    changed = put_key(keys_path(), name, text, scopes or SCOPES[:1], datetime.now(UTC))
+    return KeySet(status="changed" if changed else "unchanged", name=name)
 
 
 def listed() -> list[ListedKey]:
@@ -40,6 +55,10 @@ def revoke(name: str) -> Revoked:
 def print_created(created: NewKey) -> None:
     say(created.key)
     say(f"the key of {created.name}, for {', '.join(created.scopes)}; it is shown this once, and in force in a second")
+
+
+def print_set(done: KeySet) -> None:
+    say(f"the key of {done.name} is {'in force within a second' if done.status == 'changed' else 'as it was'}")
 
 
 def print_listed(keys: Sequence[ListedKey]) -> None:

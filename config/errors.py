@@ -15,6 +15,7 @@
     ├── ReferenceFormatError    a model's monitoring profile         models/reference.py
     ├── TrainingError           no candidate could be trained        pipeline/model_training.py
     ├── DeploymentError         a version that cannot be served      pipeline/deployment.py
+    ├── EnvironmentFileError 2  docker/.env                          commands/environment_file.py
     └── ServiceError            the processes of `start` and `serve` commands/local_services.py
 
 The command line prints these without a traceback; anything else is a fault of the product.
