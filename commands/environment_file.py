@@ -34,8 +34,9 @@ class EnvironmentFileError(ProductError):
     exit_code = 2
 
 
-def init_env(name: str | None = None, path: Path = ENVIRONMENT) -> str:
+def init_env(name: str | None = None, path: Path | None = None) -> str:
     """Makes the file, or another value for the key `name`; returns what people are to be told."""
+    path = path or ENVIRONMENT
     if name is not None:
         rotate(name, path)
         return f"{name} is new; next: {_UP} (the old one is refused from then on)"
@@ -48,7 +49,7 @@ def init_env(name: str | None = None, path: Path = ENVIRONMENT) -> str:
     )
 
 
-def write_environment(path: Path = ENVIRONMENT) -> list[str]:
+def write_environment(path: Path) -> list[str]:
     """Writes the file, for its owner alone (0600), and returns the names of the secrets in it.
 
     Raises `EnvironmentFileError` when there is one: its secrets may be all that opens a database.
@@ -65,7 +66,7 @@ def write_environment(path: Path = ENVIRONMENT) -> list[str]:
     return _EMPTY.findall(text)
 
 
-def rotate(name: str, path: Path = ENVIRONMENT) -> None:
+def rotate(name: str, path: Path) -> None:
     """Replaces the value of one key of the API in the file, atomically. Raises `EnvironmentFileError`."""
     if name not in ROTATED:
         raise EnvironmentFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from models.raw_rows import raw_columns
 TOLERANCE = 1e-5
 #: `location` as the key of a tensor's external data, in protobuf's wire format.
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
+#: onnxruntime 1.29 and newer tell their maker of each session, unless this is set before the import.
+_NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 
 Probabilities = NDArray[np.float32]
 
@@ -25,6 +28,7 @@ class OnnxSession:
     """
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
+        os.environ.setdefault(*_NO_TELEMETRY)
         import onnxruntime
 
         if _EXTERNAL_DATA in model:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from api.keys import KeyRing, KeysError, create_key, has_keys, read_keys, revoke_key
+from api.keys import KeyRing, KeysError, create_key, has_keys, put_key, read_keys, revoke_key
+from tests.command_line import failure, json_of, run_command
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PROJECT = Path(__file__).resolve().parent.parent
@@ -177,3 +178,49 @@ def test_the_command_line_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> 
     assert (unknown.returncode, wrong_scope.returncode) == (1, 2)
     assert "no key named app" in unknown.stderr and "Traceback" not in unknown.stderr + wrong_scope.stderr
     assert "keys create" in command(tmp_path, "list").stdout
+
+
+BROUGHT = "x" * 20 + "brought-from-elsewhere"
+
+
+def test_a_key_that_was_made_elsewhere_takes_the_place_of_the_one_before(path: Path) -> None:
+    other = create_key(path, "other", ["admin"], NOON)
+    assert put_key(path, "app", BROUGHT, ["predict"], NOON)
+    assert put_key(path, "app", BROUGHT[::-1], ["predict"], NOON)
+    ring = KeyRing(path)
+    assert ring.find(BROUGHT) is None
+    found = ring.find(BROUGHT[::-1])
+    assert found is not None and (found.name, found.scopes) == ("app", ("predict",))
+    assert ring.find(other.key) is not None
+
+
+def test_the_same_key_again_changes_nothing_and_other_scopes_do(path: Path) -> None:
+    assert put_key(path, "app", BROUGHT, ["predict"], NOON)
+    before = path.stat().st_ino
+    assert not put_key(path, "app", BROUGHT, ["predict"], NOON)
+    assert path.stat().st_ino == before
+    assert put_key(path, "app", BROUGHT, ["predict", "read"], NOON)
+
+
+@pytest.mark.parametrize("text", ["short", "a" * 31, "a" * 257, "spaces " * 6, "ü" * 40, "line\n" * 8])
+def test_a_key_that_is_brought_must_be_long_and_plain(path: Path, text: str) -> None:
+    with pytest.raises(KeysError, match="the key for app is unfit: 32 to 256 visible ASCII characters"):
+        put_key(path, "app", text, ["predict"], NOON)
+
+
+def test_one_text_is_the_key_of_one_name(path: Path) -> None:
+    put_key(path, "app", BROUGHT, ["predict"], NOON)
+    with pytest.raises(KeysError, match="is the one of app already"):
+        put_key(path, "boss", BROUGHT, ["admin"], NOON)
+
+
+def test_a_key_is_set_from_a_variable_and_shown_nowhere(tmp_path: Path) -> None:
+    arguments = ("keys", "set", "app", "--from-env", "APP_KEY", "--scope", "read")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_HOME", str(tmp_path))
+        assert "APP_KEY is empty or not set" in failure(*arguments)
+        patch.setenv("APP_KEY", BROUGHT)
+        assert json_of(*arguments) == {"status": "changed", "name": "app"}
+        said = run_command(*arguments).stdout
+    assert said == "the key of app is as it was\n"
+    assert BROUGHT not in (tmp_path / "keys.json").read_text()

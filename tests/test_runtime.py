@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from onnx import TensorProto, helper
 from models.bundle import BundleError, read_bundle
 from models.runtime import ModelRuntime, OnnxSession
 from tests.bundles import random_rows, sample_bundle, sample_model, sample_row
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 def runtime(folder: Path, **changes: bytes) -> ModelRuntime:
@@ -89,3 +94,16 @@ def test_data_outside_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError, match="refers to data outside itself"):
         OnnxSession(model.SerializeToString())
+
+
+def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:
+    """It sends what it does over the network, and leaves an identifier in the home folder, unless it is told not to."""
+    program = "import sys; from models.runtime import OnnxSession; OnnxSession(open(sys.argv[1], 'rb').read())"
+    (tmp_path / "model.onnx").write_bytes(sample_model())
+    (tmp_path / "home").mkdir()
+    quiet = {"CI", "ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"}
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    home = {name: str(tmp_path / "home") for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    command = [sys.executable, "-c", program, str(tmp_path / "model.onnx")]
+    subprocess.run(command, env=environment | home, cwd=PROJECT, check=True, timeout=60)
+    assert list((tmp_path / "home").rglob("*")) == []
