@@ -23,7 +23,7 @@ install = set -o pipefail; $(RUN) -m pip install --disable-pip-version-check --p
 	/^Installing collected/ { if (live) printf "\r\033[K" > "/dev/stderr"; print "  installing " n " packages, half a minute" } \
 	/^(ERROR|error|  *ERROR)/ { print > "/dev/stderr" }'
 
-.PHONY: help start test lint soak benchmark requirements clean
+.PHONY: help start test lint soak benchmark containers requirements clean
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
@@ -50,6 +50,11 @@ soak: .venv/installed-dev ## the long versions of what the suite runs scaled dow
 
 benchmark: .venv/installed-dev ## times and memory against bare scikit-learn
 	@$(RUN) benchmarks/training.py
+
+containers: ## the whole system in Docker: secrets if there are none, images, services, and a look at it from outside
+	@test -e docker/.env || '$(PYTHON)' docker/init_env.py
+	@docker compose --file docker/docker-compose.yml up --detach --build
+	@'$(PYTHON)' docker/smoke_check.py
 
 requirements: .venv/installed-dev ## pin what the requirements*.in name again; needs uv, and keeps what may stay
 	@pin() { uv pip compile "$$1.in" "$${@:2}" --quiet --universal --python-version 3.11 --generate-hashes \

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Tries the running system of docker/docker-compose.yml from outside, as its users reach it.
 
-    python3 docker/smoke_check.py [--wait SECONDS] [--no-restarts]
+    python3 docker/smoke_check.py [--wait SECONDS] [--restarts]
 
 1. waits for the first model, gets a prediction with the key of docker/.env, and none without it;
 2. finds the training run of that model in MLflow, which lets nobody in without a password;
 3. sees every target of Prometheus up;
-4. restarts each service in turn while predictions are asked for: no prediction that was answered is missing from the
-   log or stands there twice, the store counts as many as the log, and only where the API itself restarts may a request
-   fail.
+4. with --restarts, restarts each service in turn while predictions are asked for: no prediction that was answered is
+   missing from the log or stands there twice, the store counts as many as the log, and only where the API itself
+   restarts may a request fail.
 
 Exit 0 when all of that holds, 1 when not. Standard library only. Compose's own variables (COMPOSE_PROJECT_NAME,
 COMPOSE_PROFILES, DOCKER_HOST, …) are heeded.
@@ -54,8 +54,8 @@ class Addresses:
     """Where the services are published, and the secrets, from docker/.env and the environment over it."""
 
     def __init__(self) -> None:
-        values = {}
-        for line in (FOLDER / ".env").read_text(encoding="utf-8").splitlines():
+        values: dict[str, str] = {}
+        for line in _lines(FOLDER / ".env"):
             name, sign, value = line.partition("=")
             if sign and not name.startswith("#"):
                 values[name.strip()] = value.strip()
@@ -65,6 +65,10 @@ class Addresses:
         self.api = (host, int(port))
         self.mlflow = f"http://{host}:{values.get('MLFLOW_PORT', '5001')}"
         self.prometheus = f"http://{host}:{values.get('PROMETHEUS_PORT', '9090')}"
+        if absent := {"API_KEY", "MLFLOW_ADMIN_PASSWORD"} - values.keys():
+            raise CheckError(
+                f"there is no {', '.join(sorted(absent))} in docker/.env; first: python3 docker/init_env.py"
+            )
         self.key = {"Authorization": f"Bearer {values['API_KEY']}"}
         account = base64.b64encode(f"admin:{values['MLFLOW_ADMIN_PASSWORD']}".encode()).decode()
         self.account = {"Authorization": f"Basic {account}"}
@@ -74,13 +78,17 @@ class Addresses:
         return "http://{}:{}".format(*self.api)
 
 
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--wait", type=float, default=600.0, help="seconds for the first model (default 600)")
-    parser.add_argument("--no-restarts", action="store_true", help="leave the services alone")
+    parser.add_argument("--restarts", action="store_true", help="restart each service in turn, under load")
     options = parser.parse_args()
     try:
-        check(Addresses(), options.wait, restarts=not options.no_restarts)
+        check(Addresses(), options.wait, restarts=options.restarts)
     except (CheckError, OSError, subprocess.SubprocessError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
