@@ -26,14 +26,8 @@ ONCE = {"keys", "first-data", "s3-bucket"}
 
 
 def compose(environment_file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        TOOLS / "docker-compose",
-        "--env-file",
-        environment_file,
-        "-f",
-        DOCKER / "docker-compose.yml",
-        *arguments,
-    ]
+    files = ("--env-file", str(environment_file), "-f", str(DOCKER / "docker-compose.yml"))
+    command = [str(TOOLS / "docker-compose"), *files, *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": str(environment_file.parent)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
