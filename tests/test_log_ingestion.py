@@ -25,9 +25,7 @@ from monitoring.outcome_records import (
 from monitoring.store import Store
 from monitoring.window_records import window
 from tests.logged import NOON, PROFILER, Host, count_of, keeping, prediction_lines, rows_of, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 DAY = timedelta(days=1)
 
 
