@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from typing import ClassVar
 
 import click
@@ -52,7 +53,7 @@ def copy_to(argument: str | None, tell: Callable[[str], None] | None) -> CopyOut
         raise CopyError(f"the store is on PostgreSQL already ({source.address}); pg_dump copies such a database")
     if is_absent_sqlite(address):
         raise CopyError(f"there is no store at {source.address}: nothing to copy; set `store.url` to {target.address}")
-    with state_lock("scheduler", _COMMAND), state_lock("pipeline", _COMMAND), source:
+    with state_lock("scheduler", _COMMAND), state_lock("pipeline", _COMMAND), source, closing(target):
         copied = copy_store(source, target, tell)
     return CopyOutcome(
         status="copied",

@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Dialect, LargeBinary, Table, func, select, text
+from sqlalchemy import JSON, Connection, Table, func, select, text
 
 from config.errors import ProductError, mend
+from monitoring.plain_json import encode
 from monitoring.store import Store
 from monitoring.tables import metadata
 
@@ -26,7 +27,6 @@ from monitoring.tables import metadata
 CHUNK_ROWS = 2000
 _DIGEST_BITS = 128
 _TELL_SECONDS = 2.0
-Process = Callable[[Any], Any]
 
 
 class CopyError(ProductError):
@@ -54,7 +54,7 @@ class StoreCopy(Struct, frozen=True, kw_only=True):
 
 
 def copy_store(source: Store, target: Store, tell: Callable[[str], None] | None = None) -> StoreCopy:
-    """Copies every table of `source` (SQLite, open) to `target` (PostgreSQL), whose tables are made and must be empty.
+    """Copies every table of `source` (SQLite, open) to `target` (PostgreSQL), which is opened and must hold nothing.
 
     Args:
         tell: hears a sentence now and then while it works.
@@ -65,7 +65,7 @@ def copy_store(source: Store, target: Store, tell: Callable[[str], None] | None 
     """
     started, progress = time.monotonic(), _Progress(tell)
     _refuse_other_tables(target)
-    with target, source.writing() as reading, target.writing() as writing:
+    with source.writing() as reading, target.open().writing() as writing:
         _take_for_itself(writing, target)
         tables = [_copy_table(table, reading, writing, progress) for table in metadata.sorted_tables]
         for table, copied in zip(metadata.sorted_tables, tables, strict=True):
@@ -97,12 +97,12 @@ def _take_for_itself(connection: Connection, target: Store) -> None:
 def _copy_table(table: Table, reading: Connection, writing: Connection, progress: _Progress) -> TableCopy:
     import psycopg
 
-    summary, values = _Summary(), _Values(table, writing.dialect)
+    summary = _Summary()
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
     cursor = writing.connection.cursor()
     try:
         with cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy:
-            for chunk in values.chunks(reading):
+            for chunk in _chunks(table, reading):
                 for row in chunk:
                     copy.write_row(row)
                 summary.add(chunk)
@@ -113,7 +113,7 @@ def _copy_table(table: Table, reading: Connection, writing: Connection, progress
             f"the table {table.name} cannot be copied: {reason}; {mend(reason, 'the target is left empty')}"
         ) from error
     _continue_numbers(table, writing)
-    return TableCopy(table=table.name, rows=summary.rows, digest=summary.digest)
+    return TableCopy(table=str(table.name), rows=summary.rows, digest=summary.digest)
 
 
 def _continue_numbers(table: Table, connection: Connection) -> None:
@@ -130,7 +130,7 @@ def _continue_numbers(table: Table, connection: Connection) -> None:
 def _compare(table: Table, copied: TableCopy, writing: Connection, progress: _Progress) -> None:
     """Raises `CopyError` unless the target's table, read back, is what was read."""
     summary = _Summary()
-    for chunk in _Values(table, writing.dialect).chunks(writing):
+    for chunk in _chunks(table, writing):
         summary.add(chunk)
         progress.tell(f"comparing {table.name}: {summary.rows:,} of {copied.rows:,} rows")
     if (summary.rows, summary.digest) != (copied.rows, copied.digest):
@@ -141,29 +141,22 @@ def _compare(table: Table, copied: TableCopy, writing: Connection, progress: _Pr
         )
 
 
-class _Values:
-    """A table's rows as they are written to the target: JSON as its text, moments as UTC."""
+def _chunks(table: Table, connection: Connection) -> Iterator[list[tuple[Any, ...]]]:
+    """A table's rows, JSON as its text; a bounded number at a time, of which neither database's driver holds more."""
+    texts = [position for position, column in enumerate(table.columns) if isinstance(column.type, JSON)]
+    options = {"stream_results": True, "yield_per": CHUNK_ROWS}
+    with connection.execute(select(table), execution_options=options) as result:
+        for rows in result.partitions():
+            yield [_with_texts(row, texts) for row in rows]
 
-    def __init__(self, table: Table, target: Dialect) -> None:
-        self._query = select(table)
-        self._processes: list[tuple[int, Process]] = []
-        for position, column in enumerate(table.columns):
-            process = column.type.dialect_impl(target).bind_processor(target)
-            if process is not None and not isinstance(column.type, LargeBinary):
-                self._processes.append((position, process))
 
-    def chunks(self, connection: Connection) -> Iterator[list[Sequence[Any]]]:
-        """A bounded number of rows at a time; neither database's driver holds more."""
-        options = {"stream_results": True, "yield_per": CHUNK_ROWS}
-        with connection.execute(self._query, execution_options=options) as result:
-            for rows in result.partitions():
-                yield [self._written(row) for row in rows] if self._processes else list(rows)
-
-    def _written(self, row: Sequence[Any]) -> Sequence[Any]:
-        values = list(row)
-        for position, process in self._processes:
-            values[position] = process(values[position])
-        return values
+def _with_texts(row: Sequence[Any], positions: Sequence[int]) -> tuple[Any, ...]:
+    if not positions:
+        return tuple(row)
+    values = list(row)
+    for position in positions:
+        values[position] = None if values[position] is None else encode(values[position]).decode()
+    return tuple(values)
 
 
 class _Summary:
@@ -174,9 +167,9 @@ class _Summary:
         self._sum = 0
         self._encoder = msgspec.msgpack.Encoder()
 
-    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for row in rows:
-            content = self._encoder.encode(tuple(row))
+            content = self._encoder.encode(row)
             self._sum += int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BITS // 8).digest())
         self.rows += len(rows)
 
