@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
@@ -81,17 +82,28 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self.cluster, ignore_errors=True)
 
+    def remove_after(self, users: Path, *files: Path) -> None:
+        """Leaves a process behind that does so when nobody has a lock on `users` any more."""
+        stop = shlex.join(self._command("pg_ctl", "-m", "immediate", "stop"))
+        remove = shlex.join(["rm", "-rf", str(self.cluster), *map(str, files)])
+        command = ["flock", str(users), "sh", "-c", f"{stop}; {remove}"]
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(command, cwd="/", stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+
     @property
     def _log(self) -> str:
         return str(self.cluster / "log")
 
     def _run(self, program: str, *arguments: str) -> None:
+        command = self._command(program, *arguments)
+        subprocess.run(
+            command, check=True, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60
+        )  # fmt: skip
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
         """PostgreSQL refuses to run as root, so there its commands run as `postgres`."""
         prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        subprocess.run(
-            [*prefix, str(self.programs / program), "-D", str(self.cluster / "data"), *arguments],
-            check=True, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60,
-        )  # fmt: skip
+        return [*prefix, str(self.programs / program), "-D", str(self.cluster / "data"), *arguments]
 
 
 @contextmanager
@@ -106,40 +118,23 @@ def own_server() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def _shared_server(folder: Path) -> Iterator[str]:
-    """The server of all processes that name this folder: the first one starts it, the last one to leave removes it.
+    """The server of all processes that name this folder: the first one starts it, and it goes with the last one.
 
-    Everybody holds a shared lock as long as it uses the server, so who gets the exclusive one is the last.
+    Everybody holds a shared lock for as long as it uses the server. A guard waits for the exclusive one, which the
+    kernel gives it when nobody is left, also when they were killed.
     """
-    noted, turn = folder / "postgres.server", folder / "postgres.turn"
-    with (folder / "postgres.users").open("a") as users:
-        with _locked(turn):
-            fcntl.flock(users, fcntl.LOCK_SH)
-            if noted.exists():
-                cluster, port = noted.read_text().splitlines()
-                server = PostgresServer(_programs() or Path(), Path(cluster), int(port))
-            else:
-                server = PostgresServer.made()
-                server.start()
-                noted.write_text(f"{server.cluster}\n{server.port}")
-        try:
-            yield server.url
-        finally:
-            with _locked(turn):
-                try:
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pass
-                else:
-                    server.remove()
-                    noted.unlink()
+    noted, users = folder / "postgres.server", folder / "postgres.users"
+    with (folder / "postgres.turn").open("a") as turn, users.open("a") as using:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(using, fcntl.LOCK_SH)
+        if not noted.exists():
+            server = PostgresServer.made()
+            server.start()
+            noted.write_text(server.url)
+            server.remove_after(users, noted)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        yield noted.read_text()
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
