@@ -59,17 +59,22 @@ class S3Server:
             self.process.wait()
 
     def open_bucket(self, objects: dict[str, bytes] | None = None) -> None:
-        """A bucket with these objects, and a new key without which nobody gets to it any more."""
+        """A bucket with these objects, for everybody until there is a key."""
         client = self.client()
         client.create_bucket(Bucket=BUCKET)
         for name, content in (objects or {}).items():
             client.put_object(Bucket=BUCKET, Key=name, Body=content)
+
+    def change_key(self) -> None:
+        """Makes a key, without which nobody gets to the bucket from now on."""
         users = self.client("iam")
         users.create_user(UserName="mlflow")
         users.put_user_policy(UserName="mlflow", PolicyName="all", PolicyDocument=json.dumps(_POLICY))
         made = users.create_access_key(UserName="mlflow")["AccessKey"]
         self.key = (made["AccessKeyId"], made["SecretAccessKey"])
-        self._ask_for_keys_after(0)
+        headers = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", b"0", headers)
+        urllib.request.urlopen(request, timeout=10).close()
 
     def objects(self) -> dict[str, bytes]:
         client = self.client()
@@ -84,11 +89,6 @@ class S3Server:
             service, endpoint_url=self.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret
         )
 
-    def _ask_for_keys_after(self, actions: int) -> None:
-        headers = {"Content-Type": "text/plain"}
-        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", str(actions).encode(), headers)
-        urllib.request.urlopen(request, timeout=10).close()
-
     def _answers(self) -> bool:
         with suppress(OSError), urllib.request.urlopen(f"{self.url}/moto-api/", timeout=2) as reply:
             return bool(reply.status == 200)
@@ -102,6 +102,7 @@ def s3_server() -> Iterator[S3Server]:
     try:
         server.start()
         server.open_bucket()
+        server.change_key()
         yield server
     finally:
         server.stop()
