@@ -220,10 +220,11 @@ def test_without_an_sqlite_store_there_is_nothing_to_copy(
 
 #: Copies, and prints by how many bytes the process has grown meanwhile.
 MEASURED = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from monitoring.store import Store
 from monitoring.store_copy import copy_store
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 with Store(sys.argv[1]) as source, Store(sys.argv[2]) as target:
     before = peak()
     copied = copy_store(source, target)
