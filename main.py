@@ -18,6 +18,7 @@ from commands.shell import JSON_OPTION
 from commands.shell import prepare_process as _prepare_process
 from commands.shell import print_json as _print_json
 from commands.shell import report as _report
+from commands.store_group import store
 
 FAILED, DRIFT_FOUND = 1, 3
 
@@ -335,7 +336,7 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-for group in (incidents, alerts, monitors):
+for group in (incidents, alerts, monitors, store):
     cli.add_command(group)
 
 

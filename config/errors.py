@@ -7,6 +7,8 @@
     ├── KeysError               the server's keys                    api/keys.py
     ├── StateLockedError        somebody else is at work             config/state_lock.py
     ├── StoreError              the store                            monitoring/store.py
+    ├── CopyError               a store that cannot be copied        monitoring/store_copy.py
+    │   └── TargetError     2   an address that is no target         commands/store_copy.py
     ├── IncidentError           an incident that is not there        monitoring/incidents.py
     ├── MonitorError        2   a monitor that cannot be set so      monitoring/monitors.py
     ├── RegistryError           MLflow                               models/mlflow_connection.py

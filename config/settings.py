@@ -315,7 +315,7 @@ def _annotation(path: list[str]) -> Any:
 
 
 # Variables of the product that are no settings of this tree.
-ENVIRONMENT_NAMES = frozenset({"HOME", "CONFIG", "SOAK", "TEST_DATA", "TEST_POSTGRES", "LOG_HASH_KEY"})
+ENVIRONMENT_NAMES = frozenset({"HOME", "CONFIG", "SOAK", "TEST_DATA", "TEST_POSTGRES", "LOG_HASH_KEY", "STORE_TARGET"})
 
 
 def _is_scalar(section: str) -> bool:

@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from functools import cached_property, wraps
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from config.errors import ProductError, mend
+from config.errors import ProductError
 from models.mlflow_database import is_made, make_database
+from models.mlflow_errors import explained, first_line, is_mlflows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,6 +43,10 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Files go through the tracking server: by itself, MLflow's client fetches them from S3 at addresses that the server
+    # has signed, which needs a way to S3 from every host, and hangs where there is none.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
@@ -105,11 +110,11 @@ class MlflowConnection:
         except RegistryError:
             raise
         except Exception as error:
-            if not _is_mlflows(error):
+            if not is_mlflows(error):
                 raise
+            reason, next_step = explained(error, is_server=not self.is_local)
             raise RegistryError(
-                f"MLflow at {without_password(self.address)} could not {intent}: {_first_line(error)}; "
-                f"{mend(str(error), 'check `mlflow_uri` and that MLflow answers there')}"
+                f"MLflow at {without_password(self.address)} could not {intent}: {reason}; {next_step}"
             ) from error
 
 
@@ -177,7 +182,7 @@ def _check_reachable(address: str) -> None:
             socket.create_connection((parts.hostname, parts.port or 5432), CONNECT_SECONDS).close()
     except (OSError, sqlite3.Error, ValueError) as error:
         raise RegistryError(
-            f"MLflow at {without_password(address)} cannot be reached: {_first_line(error)}; check `mlflow_uri`"
+            f"MLflow at {without_password(address)} cannot be reached: {first_line(error)}; check `mlflow_uri`"
         ) from error
 
 
@@ -216,25 +221,3 @@ def _check_sqlite(path: Path) -> None:
 def _quieten() -> None:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _is_mlflows(error: Exception) -> bool:
-    if isinstance(error, OSError):  # also those of requests
-        return True
-    return type(error).__module__.partition(".")[0] in {
-        "mlflow",
-        "sqlalchemy",
-        "sqlite3",
-        "psycopg",
-        "botocore",
-        "boto3",
-    }
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, TimeoutError) or "Read timed out" in str(error) or "ConnectTimeout" in str(error):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError) or "Connection refused" in str(error):
-        return "the connection was refused"
-    lines: list[Any] = str(error).strip().splitlines()
-    return str(lines[0])[:300].rstrip(".") if lines else type(error).__name__

@@ -90,11 +90,11 @@ class Ingestion:
     def run_once(self, seconds: float | None = None, rows: int | None = None) -> IngestionReport:
         """Reads until there is nothing more, or a budget is used up; a budget is overrun by one batch at most."""
         started = time.monotonic()
-        source = source_uuid(self._source_file)
+        source_uuid(self._source_file)  # makes the file
         with sole_reader(self._source_file) as alone:
             if not alone:
                 return IngestionReport(busy=True, finished=False)
-            reader = self._opened(source)
+            reader = self._opened()
             deadline = None if seconds is None else started + seconds
             finished = reader.run(deadline, rows)
             self._usage.read(reader.source)
@@ -106,8 +106,8 @@ class Ingestion:
             left = {"lag_bytes": reader.lag(), "finished": finished}
             return IngestionReport(**counts, **left, seconds=elapsed)  # type: ignore[arg-type]
 
-    def _opened(self, source: str) -> LogReader:
-        number = register_source(self._store, source, self._clock())
+    def _opened(self) -> LogReader:
+        number = register_source(self._store, self._source_file, self._clock())
         if self._reader is None or self._reader.source != number:
             self._reader = LogReader(
                 self._store, number, self._logs, self._models, self._clock, self._limits, self._remembered

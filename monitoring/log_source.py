@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import select
@@ -22,6 +22,8 @@ from monitoring.store import Store, upsert
 from monitoring.tables import log_sources
 
 SOURCE_FILE = "source_id"
+#: A state root whose logs were read so lately is being read now; one that was moved or restored waits as long.
+COPY_SEEN = timedelta(seconds=30)
 
 
 class SourceError(ProductError):
@@ -44,12 +46,36 @@ def source_uuid(path: Path) -> str:
         ) from None
 
 
-def register_source(store: Store, source: str, now: datetime) -> int:
-    """The source's number in the store; notes that its logs are being read."""
+def register_source(store: Store, path: Path, now: datetime) -> int:
+    """The number in the store of the state root with this file; notes that its logs are being read.
+
+    Raises:
+        SourceError: the file cannot be used, or a copy of this state root is read by another host, just now too.
+    """
+    source = source_uuid(path)
+    place = f"{socket.gethostname()} {_file_mark(path)}"
+    t = log_sources.c
     with store.writing() as connection:
-        values = {"host": socket.gethostname(), "read_at": now}
-        upsert(connection, log_sources, {"uuid": source}, values)
-        return int(connection.execute(select(log_sources.c.id).where(log_sources.c.uuid == source)).scalar_one())
+        known = connection.execute(select(log_sources).where(t.uuid == source)).first()
+        if known is not None and _is_another(known.host, place) and abs(now - known.read_at) < COPY_SEEN:
+            raise SourceError(
+                f"{path}: the logs of a state root with the same UUID were read on {known.host.partition(' ')[0]} just "
+                "now: one is a copy of the other. Remove this file in the copy: then it gets a UUID of its own, and no "
+                "row is counted twice"
+            )
+        upsert(connection, log_sources, {"uuid": source}, {"host": place, "read_at": now})
+        return int(connection.execute(select(t.id).where(t.uuid == source)).scalar_one())
+
+
+def _file_mark(path: Path) -> str:
+    """The same for every process and container that has this very file, and another one for a copy."""
+    found = path.stat()
+    return f"{found.st_ino:x}-{found.st_ctime_ns:x}"
+
+
+def _is_another(known: str, place: str) -> bool:
+    """Stores of earlier releases know the host's name alone."""
+    return " " in known and known.rpartition(" ")[2] != place.rpartition(" ")[2]
 
 
 @contextmanager

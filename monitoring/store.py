@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -46,7 +46,11 @@ class Store:
     @property
     def address(self) -> str:
         """The URL, without its password."""
-        return self._url.render_as_string(hide_password=True)
+        return self._url.difference_update_query(["password"]).render_as_string(hide_password=True)
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self._url.drivername != "sqlite"
 
     def open(self) -> Self:
         """Connects and brings the tables up to this release; safe when several processes do it at once.
@@ -69,6 +73,17 @@ class Store:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+    def table_names(self) -> set[str]:
+        """The tables of the database, whoever made them; makes none itself."""
+        if self._engine is None:
+            self._engine = self._connectable()
+            try:
+                return self.table_names()
+            finally:
+                self.close()
+        with self.reading() as connection:
+            return set(inspect(connection).get_table_names())
 
     def __enter__(self) -> Self:
         return self.open()
@@ -124,8 +139,9 @@ class Store:
             revision = _stored_revision(connection)  # again: another process may have been first
             if revision is not None and not migrations.is_known(revision):
                 raise StoreError(
-                    f"the store {self.address} was made by a newer release (revision {revision}, this one knows "
-                    f"{migrations.HEAD}); upgrade this installation"
+                    f"the store {self.address} was made by a newer release, or is the database of another program "
+                    f"(revision {revision}, this release knows {migrations.HEAD}); upgrade this installation, or give "
+                    "the store a database of its own"
                 )
             if revision != migrations.HEAD:
                 migrations.upgrade(connection)

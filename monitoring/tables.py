@@ -142,6 +142,7 @@ log_sources = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("uuid", String(36), nullable=False, unique=True),
+    #: Its name, and after a space what tells the state root from a copy of it.
     Column("host", ValidText, nullable=False),
     Column("read_at", UtcDateTime, nullable=False),
 )

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.postgres import postgres_server, postgres_url
+from tests.stores import migrated_sqlite, store, store_kind, store_url, url
+
 if TYPE_CHECKING:
     from tests.trained import TrainedState
 
+__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "store_kind", "store_url", "url"]
 PROJECT = Path(__file__).resolve().parent.parent
 
 # A shell ignores SIGINT in what it runs in the background, and children inherit that: here they are to hear it.

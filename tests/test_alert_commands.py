@@ -18,16 +18,15 @@ CHANNELS = '[{"name": "hook", "url_env": "HOOK_URL"}, {"name": "spare", "url_env
 
 
 @pytest.fixture
-def known(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def known(home: Path, store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One incident that is open and one that is resolved."""
+    monkeypatch.setenv("MLOPS_STORE__URL", store_url)
     monkeypatch.setenv("MLOPS_ALERTS__CHANNELS", CHANNELS)
     monkeypatch.setenv("MLOPS_ALERTS__ESCALATE_AFTER_HOURS", "null")
-    settings = load_settings()
-    with Store(settings.store_address) as store:
-        alerts = Alerts.of(settings, store)
-        alerts.report(drift("medium"), NOON)
-        alerts.report(drift(subject="over"), NOON)
-        alerts.resolve(2, later(1), "ada", "the source was mended")
+    alerts = Alerts.of(load_settings(), store)
+    alerts.report(drift("medium"), NOON)
+    alerts.report(drift(subject="over"), NOON)
+    alerts.resolve(2, later(1), "ada", "the source was mended")
     return home
 
 

@@ -18,7 +18,9 @@ from monitoring.alert_text import trial_message
 from monitoring.deliveries import Delivery, Outbox
 from monitoring.incident_events import history
 from monitoring.store import Store
+from monitoring.tables import metadata
 from tests.alerting import Clock, alerting, channel, drift, incidents_of
+from tests.logged import rows_of
 from tests.receivers import free_port, mail_server, webhook
 
 HOOK = channel("hook", url_env="HOOK_URL", minimum_severity="low")
@@ -43,19 +45,18 @@ class Work:
 
 
 @contextmanager
-def at_work(home: Path, settings: Settings) -> Iterator[Work]:
-    with Store(f"sqlite:///{home / 'mlops.db'}") as store:
-        work = Work(store, settings)
-        try:
-            yield work
-        finally:
-            work.delivery.stop()
+def at_work(store: Store, settings: Settings) -> Iterator[Work]:
+    work = Work(store, settings)
+    try:
+        yield work
+    finally:
+        work.delivery.stop()
 
 
 def test_a_webhook_gets_one_alert_for_one_cause_with_all_that_is_needed_to_act(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with webhook() as hook, at_work(home, alerting(HOOK)) as work:
+    with webhook() as hook, at_work(store, alerting(HOOK)) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         for _ in range(3):
             work.incidents.report(drift(), work.clock())
@@ -73,8 +74,8 @@ def test_a_webhook_gets_one_alert_for_one_cause_with_all_that_is_needed_to_act(
     assert lines[-2:] == ["Next: python main.py retrain", "To acknowledge: python main.py incidents acknowledge 1"]
 
 
-def test_a_mail_reaches_a_mail_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with mail_server() as (server, address), at_work(home, alerting(MAIL)) as work:
+def test_a_mail_reaches_a_mail_server(store: Store, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mail_server() as (server, address), at_work(store, alerting(MAIL)) as work:
         monkeypatch.setenv("MAIL_URL", address)
         work.incidents.report(drift(cause="a column is <b>missing</b> & Größe is 3.5 %"), work.clock())
         work.look()
@@ -84,8 +85,10 @@ def test_a_mail_reaches_a_mail_server(home: Path, monkeypatch: pytest.MonkeyPatc
     assert "Next: python main.py retrain" in mail.get_content()
 
 
-def test_an_escalation_and_a_turn_for_the_worse_say_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with webhook() as hook, at_work(home, alerting(HOOK)) as work:
+def test_an_escalation_and_a_turn_for_the_worse_say_so(
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with webhook() as hook, at_work(store, alerting(HOOK)) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         work.incidents.report(drift("high"), work.clock())
         work.look()
@@ -124,11 +127,11 @@ def test_the_end_of_an_incident_is_good_news_with_its_reason(home: Path, monkeyp
 
 
 def test_a_receiver_that_is_down_and_comes_back_gets_each_alert_once(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
     monkeypatch.setenv("HOOK_URL", f"json://127.0.0.1:{port}/")
-    with at_work(home, alerting(HOOK, retry_seconds=60)) as work:
+    with at_work(store, alerting(HOOK, retry_seconds=60)) as work:
         work.incidents.report(drift(), work.clock())
         for _ in range(3):
             work.look()
@@ -145,9 +148,9 @@ def test_a_receiver_that_is_down_and_comes_back_gets_each_alert_once(
 
 
 def test_a_receiver_that_fails_is_tried_again_and_its_answer_is_kept(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with webhook() as hook, mail_server() as (server, address), at_work(home, alerting(HOOK, MAIL)) as work:
+    with webhook() as hook, mail_server() as (server, address), at_work(store, alerting(HOOK, MAIL)) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         monkeypatch.setenv("MAIL_URL", address)
         hook.answers, server.refuses = [500, 503], True
@@ -169,10 +172,10 @@ def test_a_receiver_that_fails_is_tried_again_and_its_answer_is_kept(
 
 
 def test_a_receiver_that_hangs_holds_up_neither_the_look_nor_the_other_channels(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = alerting(HOOK, MAIL, timeout_seconds=60)
-    with webhook() as hook, mail_server() as (server, address), at_work(home, settings) as work:
+    with webhook() as hook, mail_server() as (server, address), at_work(store, settings) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         monkeypatch.setenv("MAIL_URL", address)
         hook.hangs.set()
@@ -190,8 +193,10 @@ def test_a_receiver_that_hangs_holds_up_neither_the_look_nor_the_other_channels(
         assert len(server.received) == 1
 
 
-def test_a_receiver_that_hangs_is_given_up_after_the_time_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with webhook() as hook, at_work(home, alerting(HOOK, timeout_seconds=1.5)) as work:
+def test_a_receiver_that_hangs_is_given_up_after_the_time_out(
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with webhook() as hook, at_work(store, alerting(HOOK, timeout_seconds=1.5)) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         hook.hangs.set()
         work.incidents.report(drift(), work.clock())
@@ -206,12 +211,12 @@ def test_a_receiver_that_hangs_is_given_up_after_the_time_out(home: Path, monkey
     "address", [None, "", "nonsense", "nothing://secret-word", "json://", "mailto://x:secret-word"]
 )
 def test_an_address_that_is_absent_or_wrong_is_told_without_it(
-    home: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
 ) -> None:
     monkeypatch.delenv("HOOK_URL", raising=False)
     if address is not None:
         monkeypatch.setenv("HOOK_URL", address)
-    with at_work(home, alerting(HOOK)) as work:
+    with at_work(store, alerting(HOOK)) as work:
         work.incidents.report(drift(), work.clock())
         work.look()
         error = work.deliveries()[0].last_error
@@ -221,10 +226,14 @@ def test_an_address_that_is_absent_or_wrong_is_told_without_it(
 
 
 def test_a_secret_is_in_no_log_store_file_or_alert(
-    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    store: Store,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with webhook() as hook, mail_server() as (server, address), at_work(home, alerting(HOOK, MAIL)) as work:
+    with webhook() as hook, mail_server() as (server, address), at_work(store, alerting(HOOK, MAIL)) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         monkeypatch.setenv("MAIL_URL", address)
         hook.answers, server.refuses = [500], True
@@ -233,16 +242,16 @@ def test_a_secret_is_in_no_log_store_file_or_alert(
             work.look()
             work.clock.go_on(hours=1)
         said = [record.getMessage() for record in caplog.records if record.name.startswith("monitoring")]
-    written = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
-    assert b"secret" not in written
+    files = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert "secret" not in repr([files, *(rows_of(store, name) for name in metadata.tables)])
     assert said
     assert "secret" not in "".join([*said, *capfd.readouterr(), str(hook.received)])
 
 
-def test_an_alert_to_a_channel_that_is_gone_is_given_up(home: Path) -> None:
-    with at_work(home, alerting(HOOK)) as before:
+def test_an_alert_to_a_channel_that_is_gone_is_given_up(store: Store, home: Path) -> None:
+    with at_work(store, alerting(HOOK)) as before:
         before.incidents.report(drift(), before.clock())
-    with at_work(home, alerting()) as work:
+    with at_work(store, alerting()) as work:
         work.look()
         [kept] = work.deliveries()
     assert (kept.status, kept.last_error) == ("failed", "the channel hook is no longer configured")

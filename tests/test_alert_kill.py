@@ -41,16 +41,15 @@ def start_sender(home: Path, url: str, hour: int, address: str) -> subprocess.Po
     return subprocess.Popen([sys.executable, "-c", SENDER, url, str(hour)], env=environment, cwd=PROJECT_ROOT)
 
 
-def test_no_alert_is_lost_when_senders_are_killed(tmp_path: Path, soak: bool) -> None:
+def test_no_alert_is_lost_when_senders_are_killed(store: Store, store_url: str, tmp_path: Path, soak: bool) -> None:
     alerts, kills, dice = (40, 30, random.Random(5)) if soak else (8, 4, random.Random(5))
-    url = f"sqlite:///{tmp_path / 'mlops.db'}"
-    with webhook() as hook, Store(url) as store:
+    with webhook() as hook:
         for number in range(alerts):
             incidents_of(store, SETTINGS).report(drift(subject=str(number), cause=f"cause {number}."), NOON)
         outbox = Outbox(store, SETTINGS.alerts)
         for hour in range(kills):
-            kill_after_one_more(hook, start_sender(tmp_path, url, hour + 1, hook.url), dice)
-        last = start_sender(tmp_path, url, kills + 2, hook.url)
+            kill_after_one_more(hook, start_sender(tmp_path, store_url, hour + 1, hook.url), dice)
+        last = start_sender(tmp_path, store_url, kills + 2, hook.url)
         assert last.wait(120) == 0
         received = Counter(str(one["message"]).partition(".")[0] for one in hook.received)
         assert outbox.counts() == {"waiting": 0, "sent": alerts, "failed": 0}

@@ -11,9 +11,7 @@ from monitoring.incidents import Incidents
 from monitoring.monitors import Monitors
 from monitoring.store import Store
 from tests.alerting import NOON, alerting, channel, drift, incidents_of, later
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 TEAM = alerting(channel())
 KEPT = "id, kind, severity, status, model_version, fingerprint, opened_at, resolved_at, cause, features, next, count"
 

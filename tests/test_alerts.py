@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,8 @@ def drift(severity: Severity = "high", **changed: Any) -> Finding:
 
 
 @pytest.fixture
-def incidents(tmp_path: Path) -> Iterator[Incidents]:
-    with Store(f"sqlite:///{tmp_path / 'mlops.db'}") as store:
-        yield Incidents(store)
+def incidents(store: Store) -> Incidents:
+    return Incidents(store)
 
 
 @pytest.fixture

@@ -23,9 +23,7 @@ from monitoring.incidents import Finding, Incidents, Severity
 from monitoring.performance_estimation import LabelledEstimates
 from monitoring.store import Store
 from tests.made_hours import PROFILE, put_outcomes
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 

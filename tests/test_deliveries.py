@@ -8,9 +8,7 @@ from monitoring.deliveries import Delivery, Outbox
 from monitoring.incident_events import history
 from monitoring.store import Store
 from tests.alerting import NOON, alerting, channel, drift, incidents_of, later
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 SETTINGS = alerting(channel("a"), channel("b"), attempts=4, retry_seconds=60)
 
 

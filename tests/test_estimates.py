@@ -24,10 +24,8 @@ from monitoring.store import Store
 from tests import drift_rows
 from tests.logged import NOON, REFERENCE_OF_ROWS, Host, prediction_lines, rows_of, write_version
 from tests.made_errors import logged_errors
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 from tests.trained import TrainedState, bundle_in, served_version
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 SUMS = ("estimated_rows", "estimate_millionths", "estimate_variance_millionths")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,8 @@ from monitoring.performance_estimation import estimate_performance
 from monitoring.prediction_log import PredictionLog
 from monitoring.store import Store
 from tests.logged import Host
-from tests.stores import migrated_sqlite
 from tests.trained import TrainedState, bundle_in, client_rows, plan_in, served_version
 
-__all__ = ["migrated_sqlite"]
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 NUMBERS = WORLDS["numbers"]
 CHUNKS = 20_000
@@ -71,32 +70,30 @@ def test_accuracy_that_is_4_points_lower_is_found(watched: list[Watched]) -> Non
 
 
 def test_estimates_of_served_rows_hold_what_their_outcomes_say_and_a_turned_concept_is_found(
-    sample: TrainedState, migrated_sqlite: object, tmp_path_factory: pytest.TempPathFactory
+    sample: TrainedState, store: Store, tmp_path: Path
 ) -> None:
-    home = tmp_path_factory.mktemp("served")
     version = served_version(sample.home)
     profile = decode_reference(bundle_in(sample.home, version, REFERENCE).extra[REFERENCE]).error_model
     table = pd.read_csv(sample.home / "data/samples/new_data.csv")
-    with Store(f"sqlite:///{home / 'mlops.db'}") as store:
-        host = Host(home, store)
-        host.registry.symlink_to(sample.home / "models/registry")
-        ids, said = answered(host, sample, table)
-        host.ingestion.run_once()
-        guess = estimate_performance(store, version, NOON, NOON + timedelta(hours=1), NOON, profile)
-        host.feed_back(*zip(ids, table["target"].tolist(), strict=True))
-        host.ingestion.run_once()
-        right = float(np.mean(np.array(said) == table["target"].to_numpy()))
-        assert guess.interval is not None and guess.interval[0] <= right <= guess.interval[1]
-        hour = (NOON, NOON + timedelta(hours=1), NOON)
-        quiet = check_concept_drift(store, version, *hour, profile, strong_data_drift=False)
-        assert (quiet.status, quiet.labels) == ("none", len(table))
-        assert quiet.realised == pytest.approx(right)
-        turned = [1 - actual if row % 10 == 0 else actual for row, actual in enumerate(table["target"].tolist())]
-        host.feed_back(*zip(ids, turned, strict=True), moment=NOON + timedelta(minutes=30))
-        host.ingestion.run_once()
-        assert check_concept_drift(store, version, *hour, profile, strong_data_drift=False).status == "drift"
-        after = estimate_performance(store, version, *hour, profile)
-        assert after.status == "switched_off"
+    host = Host(tmp_path, store)
+    host.registry.symlink_to(sample.home / "models/registry")
+    ids, said = answered(host, sample, table)
+    host.ingestion.run_once()
+    guess = estimate_performance(store, version, NOON, NOON + timedelta(hours=1), NOON, profile)
+    host.feed_back(*zip(ids, table["target"].tolist(), strict=True))
+    host.ingestion.run_once()
+    right = float(np.mean(np.array(said) == table["target"].to_numpy()))
+    assert guess.interval is not None and guess.interval[0] <= right <= guess.interval[1]
+    hour = (NOON, NOON + timedelta(hours=1), NOON)
+    quiet = check_concept_drift(store, version, *hour, profile, strong_data_drift=False)
+    assert (quiet.status, quiet.labels) == ("none", len(table))
+    assert quiet.realised == pytest.approx(right)
+    turned = [1 - actual if row % 10 == 0 else actual for row, actual in enumerate(table["target"].tolist())]
+    host.feed_back(*zip(ids, turned, strict=True), moment=NOON + timedelta(minutes=30))
+    host.ingestion.run_once()
+    assert check_concept_drift(store, version, *hour, profile, strong_data_drift=False).status == "drift"
+    after = estimate_performance(store, version, *hour, profile)
+    assert after.status == "switched_off"
 
 
 def answered(host: Host, state: TrainedState, table: pd.DataFrame) -> tuple[list[str], list[ClassLabel]]:

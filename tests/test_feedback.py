@@ -145,17 +145,16 @@ def test_what_is_no_outcome_has_its_code(client: FlaskClient, body: bytes, statu
 
 
 def test_an_outcome_twice_counts_once_and_a_correction_wins(
-    client: FlaskClient, clock: list[datetime], tmp_path: Path
+    client: FlaskClient, clock: list[datetime], store: Store, tmp_path: Path
 ) -> None:
     prediction = client.post("/predict", json=sample_row()).get_json()["prediction_id"][0]
     for second, actual in enumerate(("yes", "yes", "no")):
         clock.append(NOON + timedelta(seconds=second))
         assert client.post("/feedback", json=outcome(prediction_id=prediction, actual=actual)).status_code == 202
     assert len(logged(tmp_path)) == 3
-    with Store(f"sqlite:///{tmp_path / 'mlops.db'}") as store:
-        folders = (tmp_path / "logs", tmp_path / "registry")
-        Ingestion(Settings(), store, *folders, lambda: NOON, source_file=tmp_path / "source_id").run_once()
-        [count] = counted_outcomes(store, NOON, NOON + timedelta(hours=1))
+    folders = (tmp_path / "logs", tmp_path / "registry")
+    Ingestion(Settings(), store, *folders, lambda: NOON, source_file=tmp_path / "source_id").run_once()
+    [count] = counted_outcomes(store, NOON, NOON + timedelta(hours=1))
     assert (count.actual, count.rows) == ("no", 1)
 
 

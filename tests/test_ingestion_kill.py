@@ -20,9 +20,7 @@ from monitoring.prediction_log import PredictionLine
 from monitoring.profile_codec import decode_profile
 from monitoring.store import Store
 from tests.logged import NOON, PROFILER, Host, prediction_lines, rows_of, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 KILLS, FEWER_KILLS, ROWS_A_ROUND = 50, 15, 120
 LIMITS = Limits(rows=15)
 SETTINGS = Settings(logging=LoggingSettings(retention_days=2))
@@ -98,10 +96,10 @@ def picture(store: Store) -> dict[str, Any]:
 
 
 def test_fifty_kills_in_a_replay_change_no_count(
-    processes: ForkServerContext, store: Store, url: str, tmp_path: Path, soak: bool
+    processes: ForkServerContext, store: Store, store_url: str, tmp_path: Path, soak: bool
 ) -> None:
     """On PostgreSQL, where a killed client's transaction is the server's to undo, fewer without `make soak`."""
-    kills = KILLS if url.startswith("sqlite") or soak else FEWER_KILLS
+    kills = KILLS if store_url.startswith("sqlite") or soak else FEWER_KILLS
     draw = random.Random(7)
     killed, calm = Host(tmp_path / "a", store, SETTINGS, LIMITS), tmp_path / "b.db"
     write_version(killed.registry)
@@ -114,7 +112,7 @@ def test_fifty_kills_in_a_replay_change_no_count(
             for host, lines in zip((killed, undisturbed), earlier, strict=True):
                 write_round(host, number, random.Random(number), lines)
             undisturbed.ingestion.run_once()
-            at_work += kill_one(processes, killed, url, draw)
+            at_work += kill_one(processes, killed, store_url, draw)
         killed.ingestion.run_once()
         undisturbed.ingestion.run_once()
         assert picture(store) == picture(calm_store)

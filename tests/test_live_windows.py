@@ -30,13 +30,13 @@ HOUR = timedelta(hours=1)
 AT = NOON + 6 * HOUR
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """The store of several hosts, in whose state root version 1 is in service."""
-    with in_force(tmp_path / "home"), Store(f"sqlite:///{tmp_path / 'mlops.db'}") as opened:
+@pytest.fixture(autouse=True)
+def host_in_force(tmp_path: Path) -> Iterator[None]:
+    """A state root in which version 1 is in service."""
+    with in_force(tmp_path / "home"):
         write_version(registry_directory())
         promote(registry_directory(), "1", read_manifest(registry_directory() / "1")[1])
-        yield opened
+        yield
 
 
 def host_of(store: Store, folder: Path, **options: Any) -> Host:

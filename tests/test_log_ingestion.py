@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from config.settings import LabelSettings, Settings
 from monitoring.ids import uuid7
 from monitoring.log_lines import id_bytes
 from monitoring.log_places import KEPT_FRAGMENTS
-from monitoring.log_source import SourceError, sole_reader, source_uuid
+from monitoring.log_source import COPY_SEEN, SourceError, sole_reader, source_uuid
 from monitoring.log_tail import Limits
 from monitoring.outcome_records import (
     counted_outcomes,
@@ -25,9 +26,7 @@ from monitoring.outcome_records import (
 from monitoring.store import Store
 from monitoring.window_records import window
 from tests.logged import NOON, PROFILER, Host, count_of, keeping, prediction_lines, rows_of, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 DAY = timedelta(days=1)
 
 
@@ -440,6 +439,33 @@ def test_two_hosts_with_files_of_one_name_are_kept_apart(store: Store, tmp_path:
         assert host.ingestion.run_once().rows == 5
     assert served_rows(store) == 10
     assert len({row["source"] for row in rows_of(store, "log_files")}) == 2
+
+
+def test_a_copy_of_a_state_root_is_refused_until_it_has_a_uuid_of_its_own(host: Host, tmp_path: Path) -> None:
+    host.log(prediction_lines(10))
+    host.ingestion.run_once()
+    shutil.copytree(host.home, tmp_path / "copy")
+    copy = Host(tmp_path / "copy", host.store)
+    copy.log(prediction_lines(5, seed=2))
+    copy.now = host.now + timedelta(seconds=2)
+    with pytest.raises(SourceError, match="Remove this file in the copy"):
+        copy.ingestion.run_once()
+    (copy.home / "source_id").unlink()
+    assert copy.ingestion.run_once().rows == 5
+    assert host.ingestion.run_once().rows == 0
+    assert (served_rows(host.store), count_of(host.store, "log_sources")) == (15, 2)
+
+
+def test_a_state_root_that_was_moved_is_read_on_there(host: Host, tmp_path: Path) -> None:
+    host.log(prediction_lines(10))
+    host.ingestion.run_once()
+    shutil.copytree(host.home, tmp_path / "moved")
+    moved = Host(tmp_path / "moved", host.store)
+    moved.log(prediction_lines(5, seed=2))
+    moved.now = host.now + COPY_SEEN
+    report = moved.ingestion.run_once()
+    assert (report.rows, report.replaced) == (5, 0)
+    assert (served_rows(host.store), count_of(host.store, "log_sources")) == (15, 1)
 
 
 def test_a_source_file_that_holds_no_uuid_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def home(sample: TrainedState, tmp_path: Path) -> Iterator[Path]:
+def home(sample: TrainedState, store_url: str, tmp_path: Path) -> Iterator[Path]:
     """The sample's model in service, and no traffic yet."""
     home = copy_of(sample, tmp_path)
-    with in_force(home):
+    with in_force(home) as patch:
+        patch.setenv("MLOPS_STORE__URL", store_url)
         yield home
 
 

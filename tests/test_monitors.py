@@ -10,9 +10,7 @@ from config.settings import Settings, decode_settings
 from monitoring.monitors import ALL_CHANNELS, KINDS, Monitor, MonitorError, Monitors, monitor_for
 from monitoring.store import Store
 from tests.alerting import NOON, alerting, channel
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 PLAIN = Settings()
 
 

@@ -20,9 +20,7 @@ from monitoring.performance_estimation import (
 )
 from monitoring.store import Store
 from tests.made_hours import PROFILE, put_estimates, put_outcomes
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RANDOM = np.random.default_rng(7)

@@ -25,9 +25,7 @@ from monitoring.store import Store
 from monitoring.tables import labelled_rows
 from tests.bundles import promote
 from tests.logged import NOON, WARNED, Host, prediction_lines, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 AT_TRAINING: dict[str, float | None] = {"test_accuracy": 0.9, "test_f1": 0.9, "test_roc_auc": 0.95}
 

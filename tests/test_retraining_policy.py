@@ -15,9 +15,7 @@ from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from monitoring.tables import labelled_rows
 from pipeline.retraining_policy import RetrainingPolicy
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 

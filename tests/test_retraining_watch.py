@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from config.settings import Settings, load_settings
 from monitoring.incidents import Finding, Incidents
@@ -20,12 +18,6 @@ from tests.states import state
 __all__ = ["state"]
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 NOON = datetime(2036, 3, 4, 12, tzinfo=UTC)  # long after the run that made the state
-
-
-@pytest.fixture
-def store(state: Path) -> Iterator[Store]:
-    with Store(load_settings().store_address) as opened:
-        yield opened
 
 
 def watch(store: Store, *triggers: str, **more: Any) -> RetrainingWatch:

@@ -23,9 +23,7 @@ from monitoring.store import Store
 from monitoring.usage_lines import UsageLine, usage_lines
 from tests.bundles import sample_row, serve_sample
 from tests.logged import Host, rows_of
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 PROJECT = Path(__file__).resolve().parent.parent
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 MEGABYTE = 2**20

@@ -67,9 +67,10 @@ def test_a_model_is_stale_after_its_days(days: float, stale: bool) -> None:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, home: Path) -> Store:
+def opened(store: Store, home: Path) -> Store:
+    """With a state root in force, for the files of alerts."""
     del home
-    return Store(f"sqlite:///{tmp_path / 'mlops.db'}").open()
+    return store
 
 
 def settle(store: Store, found: ServingFigures, hours: float) -> list[str]:
@@ -83,17 +84,14 @@ def test_both_are_opened_counted_and_resolved_on_their_own(opened: Store) -> Non
     assert settle(opened, figures(100, 0, 900.0), 1) == ["5 of 100 pre"]
     assert settle(opened, figures(100, 0, None), 2) == ["5 of 100 pre"]
     assert settle(opened, figures(100, 0, 10.0), 3) == []
-    opened.close()
 
 
 def test_a_night_of_few_requests_opens_and_resolves_nothing(opened: Store) -> None:
     assert settle(opened, figures(49, 49, 9000.0), 0) == []
     settle(opened, figures(100, 50, 10.0), 1)
     assert settle(opened, figures(0), 2) == ["50.0% of 100"]
-    opened.close()
 
 
 def test_a_paused_monitor_does_not_look(opened: Store) -> None:
     Monitors(opened, Settings()).set("serving", None, NOON, "ada", status="paused")
     assert settle(opened, figures(100, 100, 9000.0), 0) == []
-    opened.close()

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -33,9 +32,7 @@ from monitoring.promotion_history import Promotion, PromotionHistory, PromotionK
 from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
 from monitoring.tables import metadata
-from tests.postgres import postgres_server, postgres_url
 
-__all__ = ["postgres_server", "postgres_url"]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -45,30 +42,6 @@ def later(minutes: float) -> datetime:
 
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlops.db"
-    Store(f"sqlite:///{path}").open().close()
-    return path
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'empty.db'}"
-    return str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def store(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterator[Store]:
-    """An open store of each kind (SQLite's is a copy of one that was migrated once, for speed)."""
-    if url.startswith("sqlite"):
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), url.removeprefix("sqlite:///"))
-    with Store(url) as opened:
-        yield opened
 
 
 # Opening and migrating
@@ -100,12 +73,11 @@ def test_head_is_the_newest_migration() -> None:
     assert ScriptDirectory(str(PROJECT_ROOT / "monitoring" / "migrations")).get_current_head() == migrations.HEAD
 
 
-def test_a_store_of_a_newer_release_is_refused_and_left_alone(store: Store) -> None:
+def test_a_store_of_a_newer_release_is_refused_and_left_alone(store: Store, store_url: str) -> None:
     with store.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    url = store._url.render_as_string(hide_password=False)
     with pytest.raises(StoreError, match="newer release"):
-        Store(url).open()
+        Store(store_url).open()
     with store.reading() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
 

@@ -19,9 +19,8 @@ from pipeline.monitored_times import AsMonitored
 from pipeline.watches import DETECTIONS_KEPT, Watches
 from tests.alerting import NOON, drift, later
 from tests.states import state
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "state", "store", "url"]
+__all__ = ["state"]
 
 
 def watches(store: Store) -> Watches:

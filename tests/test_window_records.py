@@ -23,9 +23,7 @@ from monitoring.window_profile import Profiler, WindowProfile, merge
 from monitoring.window_records import add_tallies, served_hours, start_of, window
 from tests import drift_rows
 from tests.logged import NOON, PROFILER, REFERENCE_OF_ROWS, WARNED, Host, prediction_lines, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 HOUR = timedelta(hours=1)
 
 
