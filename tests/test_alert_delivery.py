@@ -104,8 +104,10 @@ def test_an_escalation_and_a_turn_for_the_worse_say_so(
     ]
 
 
-def test_the_end_of_an_incident_is_good_news_with_its_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with webhook() as hook, at_work(home, alerting(HOOK)) as work:
+def test_the_end_of_an_incident_is_good_news_with_its_reason(
+    store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with webhook() as hook, at_work(store, alerting(HOOK)) as work:
         monkeypatch.setenv("HOOK_URL", hook.url)
         work.incidents.report(drift(), work.clock())
         work.look()

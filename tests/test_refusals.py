@@ -30,11 +30,9 @@ from monitoring.store import Store
 from pipeline.log_jobs import ingestion_of
 from tests.bundles import SAMPLE_SCHEMA, promote, random_rows, sample_bundle, sample_row
 from tests.logged import NOON, Host, keeping, prediction_lines, rows_of, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 from tests.test_server_process import GUNICORN, exchange, running
 from tests.trained import in_force
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 HOUR = timedelta(hours=1)
 NAMES = SAMPLE_SCHEMA.feature_names
 

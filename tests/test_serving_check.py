@@ -22,10 +22,8 @@ from pipeline.monitoring_jobs import check_performance_at
 from tests.alerting import NOON, later
 from tests.bundles import sample_row, serve_sample
 from tests.logged import Host, prediction_lines, write_version
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 from tests.test_server_usage import line
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 HALF_AN_HOUR = timedelta(minutes=30)
 
 
