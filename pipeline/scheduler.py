@@ -31,9 +31,11 @@ from monitoring.serving_check import check_serving
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
+from pipeline.following import Following
 from pipeline.health import HealthWatch, readiness_problem
 from pipeline.job_times import AtMoments, Times
 from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
+from pipeline.metrics_exporter import exporting
 from pipeline.monitored_times import AsMonitored
 from pipeline.monitoring_jobs import performance_now
 from pipeline.recovery import Recovery
@@ -54,6 +56,8 @@ LOOK_SECONDS = 5
 CHECK_READING_SECONDS = 5.0
 #: Between two looks at what changes in hours.
 WATCH_SECONDS = 600
+#: All that is noted in the store of what the scheduler starts.
+JOB_NAMES = ("drift", "performance", "retrain", "run")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Scheduler:
         self.records = JobRecords(store)
         alerts = Alerts.of(settings, store)
         self.delivery = AlertDelivery(settings, store, clock)
+        self.following = Following(clock)
         self.watches = Watches(settings, store, alerts, lambda: [*(job.name for job in self.jobs), "retrain"])
         self.troubles = Troubles(alerts)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
@@ -126,7 +131,8 @@ class Scheduler:
         now = self.clock()
         self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
-            self.deployment.sync(record_moves=True)
+            with self.following.attempt():
+                self.deployment.sync(record_moves=True)
         except DeploymentError as error:
             self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
             raise
@@ -266,11 +272,12 @@ def run_scheduler() -> None:
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
         scheduler = Scheduler(settings, store, utc_now)
         try:
-            scheduler.prepare()
-            log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
-            while True:
-                scheduler.tick()
-                time.sleep(TICK_SECONDS)
+            with exporting(settings, utc_now, scheduler.following, JOB_NAMES):
+                scheduler.prepare()
+                log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
+                while True:
+                    scheduler.tick()
+                    time.sleep(TICK_SECONDS)
         except Interrupted as signal:
             log.info("the scheduler ends: %s", signal)
         finally:
