@@ -56,8 +56,6 @@ LOOK_SECONDS = 5
 CHECK_READING_SECONDS = 5.0
 #: Between two looks at what changes in hours.
 WATCH_SECONDS = 600
-#: All that is noted in the store of what the scheduler starts.
-JOB_NAMES = ("drift", "performance", "retrain", "run")
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,11 @@ class Scheduler:
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
         self._told: dict[str, str] = {}
+
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """All that is noted in the store of what it starts."""
+        return (*(job.name for job in self.jobs), "retrain", "run")
 
     def prepare(self) -> None:
         """Repairs what was left, fills the timetable, and does at once what is due."""
@@ -272,7 +275,7 @@ def run_scheduler() -> None:
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
         scheduler = Scheduler(settings, store, utc_now)
         try:
-            with exporting(settings, utc_now, scheduler.following, JOB_NAMES):
+            with exporting(settings, utc_now, scheduler.following, scheduler.job_names):
                 scheduler.prepare()
                 log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
                 while True:
