@@ -265,7 +265,8 @@ class Scheduler:
 
     def _note_end(self, status: JobStatus) -> None:
         now = self.clock()
-        due = self.retraining.next(now) if self._child_job == "retrain" else None
+        by_schedule = self._child_job == "retrain" and "schedule" in self.settings.retraining.triggers
+        due = self.retraining.next(now) if by_schedule else None
         self.records.finished(self._child_job, status, now, due)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,9 @@ def adapted(folder: Path, targets: Mapping[str, int], key: str) -> Path:
     (folder / "key").write_text(key)
     tree = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))
     tree["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    tree["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = ["127.0.0.1:1"]
+    tree["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [
+        f"127.0.0.1:{targets.get('alertmanager', 1)}"
+    ]
     for job in tree["scrape_configs"]:
         if job["job_name"] in targets:
             job.pop("dns_sd_configs", None)
@@ -77,13 +80,6 @@ class Running:
         found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
         return found
 
-    def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as reply:
-                return bool(reply.status == 200)
-        except OSError:
-            return False
-
     def down(self) -> list[str]:
         """What is wrong with each target that is not up."""
         return [
@@ -98,21 +94,40 @@ def prometheus(folder: Path, targets: Mapping[str, int], key: str) -> Iterator[R
     """Runs it in a folder; `targets` are ports by job, of which `prometheus` is its own."""
     own = free_port()
     configuration = adapted(folder, {**targets, "prometheus": own}, key)
-    command = [
+    with _process(
+        folder / "log",
         program("prometheus"),
         f"--config.file={configuration}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{own}",
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    running = Running(own)
+    ) as process:
+        _await(own, process, folder / "log")
+        yield Running(own)
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[int]:
+    """Runs one with the configuration that ships, as it ships; the port of its HTTP API."""
+    port = free_port()
+    folder.mkdir()
+    with _process(
+        folder / "log",
+        program("prometheus-alertmanager", "alertmanager"),
+        f"--config.file={DOCKER / 'alertmanager' / 'alertmanager.yml'}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ) as process:
+        _await(port, process, folder / "log")
+        yield port
+
+
+@contextmanager
+def _process(log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream)
     try:
-        deadline = time.monotonic() + 60
-        while not running.is_ready():
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield running
+        yield process
     finally:
         process.terminate()
         try:
@@ -120,3 +135,19 @@ def prometheus(folder: Path, targets: Mapping[str, int], key: str) -> Iterator[R
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it is ready."""
+    deadline = time.monotonic() + 60
+    while not _is_ready(port):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False

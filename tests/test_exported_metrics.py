@@ -15,25 +15,30 @@ from typing import Any
 import pytest
 
 from config.home import PROJECT_ROOT
-from config.settings import load_settings
+from config.settings import Settings, load_settings
 from models.mlflow_connection import RegistryError
 from monitoring import exported_metrics, work_metrics
-from monitoring.exported_metrics import METRICS
+from monitoring.drift_checks import DriftChecks
+from monitoring.exported_metrics import METRICS, ExportedMetrics
 from monitoring.incidents import Finding, Incidents
-from monitoring.job_records import JobRecord
+from monitoring.job_records import JobRecord, JobRecords
 from monitoring.metric_samples import Definition, metrics_text
 from monitoring.prediction_log import PredictionLog
+from monitoring.promotion_history import PromotionHistory
+from monitoring.quality_metrics import drift_samples
+from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
-from monitoring.work_metrics import JobMetrics
+from monitoring.work_metrics import JobMetrics, age_samples
 from pipeline.deployment import DeploymentError
 from pipeline.following import Following
 from tests.command_line import json_of
 from tests.logged import NOON, prediction_lines
 from tests.observed import exported, make_busy, names, parsed, refreshed, utc_now, value
 from tests.states import state
+from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 from tests.trained import TrainedState, copy_of, in_force
 
-__all__ = ["state"]
+__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "state", "store", "url"]
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +308,27 @@ def test_an_incident_that_is_resolved_is_counted_no_more(state: Path) -> None:
         assert value(refreshed(metrics), "mlops_incidents_unresolved", **labels) == 1
         Incidents(store).resolve(incident.id, utc_now())
         assert value(refreshed(metrics), "mlops_incidents_unresolved", **labels) == 0
+
+
+def test_both_databases_are_asked_alike(store: Store) -> None:
+    """SQLite and PostgreSQL."""
+    JobRecords(store).started("drift", NOON)
+    JobRecords(store).finished("drift", "succeeded", NOON + timedelta(seconds=9), NOON + timedelta(hours=6))
+    RunRecords(store).start("r", "manual", NOON, pid=1, host="h")
+    RunRecords(store).finish("r", "refused", NOON)
+    Incidents(store).report(Finding(kind="serving", severity="low", cause="c", next="n"), NOON)
+    history = PromotionHistory(store)
+    history.mark_done(history.intend(None, "3", "first", NOON, who="w", why="y").id, NOON)
+    DriftChecks(store).add("3", NOON, 40, {"status": "not_enough_data", "drifted_features": []})
+    metrics = ExportedMetrics(Settings(), lambda: NOON, Following(lambda: NOON), ("drift",))
+    found = parsed(metrics_text([*metrics._store_samples(store), *age_samples(store, Settings(), "3")]))
+    found |= parsed(metrics_text(drift_samples(store, "3")))
+    assert value(found, "mlops_job_duration_seconds", job_name="drift") == 9
+    assert value(found, "mlops_runs_total", status="refused") == 1
+    assert value(found, "mlops_incidents_unresolved", kind="serving", severity="low", status="open") == 1
+    assert value(found, "mlops_model_in_service_timestamp_seconds", model_version="3") == NOON.timestamp()
+    assert value(found, "mlops_drift_rows", model_version="3") == 40
+    assert "mlops_drifted_features" not in names(found)
 
 
 # The document

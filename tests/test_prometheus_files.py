@@ -233,7 +233,7 @@ def written_secrets(text: str) -> list[str]:
     """Lines that give a password or key a value, a default among them, or hold one in an address."""
     name = r"(?:password|passwd|secret|token|(?<!access)_key)"
     default = re.compile(rf"\$\{{\w*{name}\w*:?-[^}}]", re.IGNORECASE)
-    value = re.compile(rf"{name}[\"']?(?::\s+|\s*=\s*)[\"']?(?![/<{{\[|>\"'\s])\S", re.IGNORECASE)
+    value = re.compile(rf"{name}[\"']?(?::\s+|\s*=\s*)[\"']?(?![/<{{\[|>;\"'\s])\S", re.IGNORECASE)
     address = re.compile(r"://[^\s:/@]+:[^\s:/@]+@")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     return [line for line in lines if default.search(line) or _matches(_without_references(line), value, address)]
