@@ -10,11 +10,10 @@ from config.settings import Settings
 from models.bundle import REFERENCE, BundleError, Manifest, read_manifest, read_verified
 from models.error_model import ErrorModelProfile
 from models.reference import ReferenceFormatError, decode_reference
-from monitoring.confusion import ClassIndex, confusion_of
 from monitoring.cycle import live_since
 from monitoring.drift_checks import DriftChecks
 from monitoring.metric_samples import Definition, Sample
-from monitoring.outcome_records import counted_outcomes
+from monitoring.outcome_records import right_answers
 from monitoring.performance_estimation import estimate_performance
 from monitoring.performance_metrics import window_starts
 from monitoring.store import Store
@@ -95,14 +94,13 @@ class PerformanceMetrics:
             yield from ESTIMATED_ACCURACY.of(estimate.accuracy, version)
 
     def _realised(self, store: Store, version: str, since: datetime, now: datetime) -> Iterator[Sample]:
-        counts = counted_outcomes(store, since, now, version)
-        confusion = confusion_of(counts, ClassIndex((), (count.predicted for count in counts)))
+        labels, right = right_answers(store, since, now, version)
         served = served_versions(store, since, now, version, by_day=False)
         predictions = sum(one.predictions for one in served)
         yield from PREDICTIONS.of(predictions, version)
-        yield from LABELS.of(confusion.rows, version)
-        yield from COVERAGE.of(confusion.rows / predictions if predictions else None, version)
-        yield from ACCURACY.of(confusion.right / confusion.rows if confusion.rows else None, version)
+        yield from LABELS.of(labels, version)
+        yield from COVERAGE.of(labels / predictions if predictions else None, version)
+        yield from ACCURACY.of(right / labels if labels else None, version)
         manifest = self._manifest(version)
         yield from TRAINED_ACCURACY.of(manifest.metrics.get("test_accuracy") if manifest else None, version)
 

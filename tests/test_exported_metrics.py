@@ -13,21 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
 from models.mlflow_connection import RegistryError
-from monitoring import exported_metrics, work_metrics
+from monitoring import exported_metrics
+from monitoring.confusion import ClassIndex, confusion_of
+from monitoring.deliveries import Outbox
 from monitoring.drift_checks import DriftChecks
 from monitoring.exported_metrics import METRICS, ExportedMetrics
 from monitoring.incidents import Finding, Incidents
 from monitoring.job_records import JobRecord, JobRecords
 from monitoring.metric_samples import Definition, metrics_text
+from monitoring.outcome_records import counted_outcomes, labels_by_hour, right_answers
 from monitoring.prediction_log import PredictionLog
 from monitoring.promotion_history import PromotionHistory
 from monitoring.quality_metrics import drift_samples
 from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
+from monitoring.tables import outcome_counts
 from monitoring.work_metrics import JobMetrics, age_samples
 from pipeline.deployment import DeploymentError
 from pipeline.following import Following
@@ -292,8 +297,8 @@ def test_units_are_in_the_names_and_counters_end_in_total() -> None:
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
-def test_many_deliveries_and_failed_ones_are_counted(busy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_metrics.Outbox, "counts", lambda _self: {"waiting": 4, "sent": 9, "failed": 2})
+def test_deliveries_are_counted_by_what_became_of_them(busy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Outbox, "counts", lambda _self: {"waiting": 4, "sent": 9, "failed": 2})
     found = refreshed(exported())
     assert value(found, "mlops_deliveries_failed_total") == 2
     assert value(found, "mlops_deliveries_sent_total") == 9
@@ -329,6 +334,22 @@ def test_both_databases_are_asked_alike(store: Store) -> None:
     assert value(found, "mlops_model_in_service_timestamp_seconds", model_version="3") == NOON.timestamp()
     assert value(found, "mlops_drift_rows", model_version="3") == 40
     assert "mlops_drifted_features" not in names(found)
+
+
+def test_the_database_adds_labels_up_as_the_report_does(store: Store) -> None:
+    cells = [("yes", "yes", 7, 0), ("yes", "no", 2, 0), ("no", "unheard of", 1, 3), ("no", "no", 5, 3)]
+    counted = dict.fromkeys(("delay_seconds", "scored_rows", "log_loss_millionths", "brier_millionths"), 0)
+    with store.writing() as connection:
+        for predicted, actual, rows, hours in cells:
+            key = {"source": hours, "hour": NOON - timedelta(hours=hours), "model_version": "3", "experiment": ""}
+            labels = {"arm": "", "predicted": f'"{predicted}"', "actual": f'"{actual}"'}
+            connection.execute(insert(outcome_counts).values(**key, **labels, rows=rows, **counted))
+    window = (NOON - timedelta(hours=4), NOON + timedelta(hours=1))
+    counts = counted_outcomes(store, *window, "3")
+    confusion = confusion_of(counts, ClassIndex(("no", "yes"), ()))
+    assert right_answers(store, *window, "3") == (confusion.rows, confusion.right) == (15, 12)
+    assert right_answers(store, *window, "none") == (0, 0)
+    assert labels_by_hour(store, *window) == {"3": {NOON: 9, NOON - timedelta(hours=3): 6}}
 
 
 # The document

@@ -20,7 +20,8 @@ import pytest
 from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
 from models.mlflow_connection import RegistryError
-from monitoring.store import Store
+from monitoring.exported_metrics import ExportedMetrics
+from monitoring.store import Store, StoreError
 from pipeline import metrics_exporter
 from pipeline.following import Following
 from pipeline.metrics_exporter import MOST_READERS, exporting
@@ -131,12 +132,13 @@ def test_a_failure_of_the_store_is_logged_once(
     state: Path, port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(metrics_exporter, "REFRESH_SECONDS", 0.02)
-    (state / "mlops.db").write_bytes(b"no database" * 500)
-    asked: list[float] = []
-    refresh = metrics_exporter.ExportedMetrics.refresh
-    monkeypatch.setattr(
-        metrics_exporter.ExportedMetrics, "refresh", lambda self, store: asked.append(0) or refresh(self, store)
-    )
+    asked: list[Store] = []
+
+    def refresh(self: ExportedMetrics, store: Store) -> float:
+        asked.append(store)
+        raise StoreError("the store is away")
+
+    monkeypatch.setattr(ExportedMetrics, "refresh", refresh)
     with caplog.at_level(logging.ERROR), shown():
         wait_until(lambda: len(asked) > 3, "it is asked again")
     assert caplog.text.count("the metrics of the store stay as they were") == 1
