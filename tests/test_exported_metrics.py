@@ -40,10 +40,9 @@ from tests.command_line import json_of
 from tests.logged import NOON, prediction_lines
 from tests.observed import exported, make_busy, names, parsed, refreshed, utc_now, value
 from tests.states import state
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 from tests.trained import TrainedState, copy_of, in_force
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "state", "store", "url"]
+__all__ = ["state"]
 
 
 @pytest.fixture(scope="module")
