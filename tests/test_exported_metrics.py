@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
@@ -32,7 +32,7 @@ from monitoring.promotion_history import PromotionHistory
 from monitoring.quality_metrics import drift_samples
 from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
-from monitoring.tables import outcome_counts
+from monitoring.tables import log_sources, outcome_counts
 from monitoring.work_metrics import JobMetrics, age_samples
 from pipeline.deployment import DeploymentError
 from pipeline.following import Following
@@ -58,6 +58,8 @@ def busy(busy_template: Path, tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "busy"
     shutil.copytree(busy_template, home, ignore=shutil.ignore_patterns("mlartifacts"))
     with in_force(home):
+        with Store(load_settings().store_address) as store, store.writing() as connection:
+            connection.execute(update(log_sources).values(read_at=NOON))  # not just now: the original reads no more
         yield home
 
 
