@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from msgspec import Struct
 
 from commands.people import user_name
+from config.clock import utc_now
 from config.errors import ProductError
 from config.home import is_absent_sqlite
 from config.settings import Settings, load_settings
@@ -19,7 +20,9 @@ from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
+from pipeline.following import Following
 from pipeline.log_jobs import reading_logs
+from pipeline.metrics_exporter import exporting
 from pipeline.model_comparison import fit_between
 from pipeline.shutdown import Interrupted
 
@@ -122,11 +125,12 @@ def watch_registry() -> None:
     """Follows the registry until a signal, and reads this host's logs into the store; what stands in the way is told
     once and waited for, and a store that is away holds up only the reading."""
     settings, told = load_settings(), ""
-    deployment = _follower(settings)
-    with suppress(Interrupted), reading_logs(settings):
+    deployment, following = _follower(settings), Following(utc_now)
+    with suppress(Interrupted), reading_logs(settings), exporting(settings, utc_now, following):
         while True:
             try:
-                deployment.sync()
+                with following.attempt():
+                    deployment.sync()
                 told = ""
             except (ProductError, OSError) as error:
                 if str(error) != told:

@@ -148,6 +148,8 @@ class AlertThresholds(Section, frozen=True):
 class MonitoringSettings(Section, frozen=True):
     drift_detection_frequency: Hours = 6.0
     performance_check_frequency: Hours = 24.0
+    metrics_host: Name = "127.0.0.1"
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] | None = None
     alert_thresholds: AlertThresholds = field(default_factory=AlertThresholds)
 
 

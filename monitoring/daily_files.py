@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
 Kind = Literal["predictions", "feedback"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _NAME = re.compile(r"(predictions|feedback)_(\d{8})\.jsonl")
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sqlalchemy import select
 
 from monitoring import tables
-from monitoring.daily_files import LogFile, log_files
+from monitoring.daily_files import KINDS, Kind, LogFile, log_files
 from monitoring.store import Store
 
 #: More than this is taken for lines without a look.
@@ -30,6 +30,18 @@ class LogLag(Struct, frozen=True, kw_only=True):
     last_read_at: datetime | None
 
 
+class ReadSoFar(Struct, frozen=True, kw_only=True):
+    """How far this host's logs are in the store."""
+
+    #: When they were last read; None when they never were.
+    at: datetime | None = None
+    #: Bytes by the file's name.
+    offsets: dict[str, int] = {}
+    #: Whole lines, and fragments, that were ever read, of files that are deleted by now too.
+    lines: dict[Kind, int] = {}
+    fragments: dict[Kind, int] = {}
+
+
 class _Waiting(Struct, frozen=True):
     """A file with the place from which on it is not read."""
 
@@ -46,8 +58,13 @@ class _Moment(Struct):
 
 def log_lag(store: Store | None, logs: Path, source_file: Path, now: datetime) -> LogLag:
     """`store` is None when there is none yet: then nothing is read."""
-    read_at, offsets = (None, {}) if store is None else _read_so_far(store, source_file)
-    waiting = [one for file in log_files(logs) if (one := _waiting(file, offsets.get(file.name, 0))) is not None]
+    return lag_behind(ReadSoFar() if store is None else read_so_far(store, source_file), logs, now)
+
+
+def lag_behind(read: ReadSoFar, logs: Path, now: datetime, kind: Kind | None = None) -> LogLag:
+    """What of the logs, or of one kind of them, is written past the places where reading stands."""
+    files = [file for file in log_files(logs) if kind in (None, file.kind)]
+    waiting = [one for file in files if (one := _waiting(file, read.offsets.get(file.name, 0))) is not None]
     first_day = [one for one in waiting if one.file.day == waiting[0].file.day]
     oldest = min(map(_moment_of, first_day), default=None)
     return LogLag(
@@ -55,23 +72,29 @@ def log_lag(store: Store | None, logs: Path, source_file: Path, now: datetime) -
         unread_files=len(waiting),
         oldest_unread_at=oldest,
         oldest_unread_seconds=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
-        last_read_at=read_at,
+        last_read_at=read.at,
     )
 
 
-def _read_so_far(store: Store, source_file: Path) -> tuple[datetime | None, dict[str, int]]:
-    """When this source was last read, and how far by file."""
+def read_so_far(store: Store, source_file: Path) -> ReadSoFar:
+    """Of this state root, whose UUID stands in `source_file`; nothing when there is none yet."""
     try:
         source = str(uuid.UUID(source_file.read_text().strip()))
     except (OSError, ValueError):
-        return None, {}
+        return ReadSoFar()
     sources, files = tables.log_sources.c, tables.log_files.c
     with store.reading() as connection:
         row = connection.execute(select(sources.id, sources.read_at).where(sources.uuid == source)).one_or_none()
         if row is None:
-            return None, {}
-        places = connection.execute(select(files.name, files.offset).where(files.source == row.id)).all()
-    return row.read_at, {place.name: place.offset for place in places}
+            return ReadSoFar()
+        columns = (files.name, files.offset, files.lines, files.fragments)
+        places = connection.execute(select(*columns).where(files.source == row.id)).all()
+    return ReadSoFar(
+        at=row.read_at,
+        offsets={place.name: place.offset for place in places},
+        lines={kind: sum(place.lines for place in places if place.name.startswith(kind)) for kind in KINDS},
+        fragments={kind: sum(place.fragments for place in places if place.name.startswith(kind)) for kind in KINDS},
+    )
 
 
 def _waiting(file: LogFile, offset: int) -> _Waiting | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 
 from models.schema import ClassLabel
 from monitoring.labelled_rows import label_of
@@ -85,6 +85,27 @@ def counted_outcomes(
             for position, name in enumerate(_SUMS):
                 total[position] += getattr(row, name)
     return [_outcome_count(key, total) for key, total in sorted(sums.items()) if total[0]]
+
+
+def labels_by_hour(store: Store, since: datetime, until: datetime) -> dict[str, dict[datetime, int]]:
+    """Rows with an outcome by model version and hour of the prediction, over all hosts; added up by the database."""
+    t = outcome_counts.c
+    query = select(t.model_version, t.hour, func.sum(t.rows).label("rows")).group_by(t.model_version, t.hour)
+    found: defaultdict[str, dict[datetime, int]] = defaultdict(dict)
+    with store.reading() as connection:
+        for row in connection.execute(query.where(t.hour >= hour_start(since), t.hour < until)):
+            found[row.model_version][row.hour] = int(row.rows)
+    return found
+
+
+def right_answers(store: Store, since: datetime, until: datetime, version: str) -> tuple[int, int]:
+    """Rows with an outcome, and those of them that were answered right, in all hours that touch [since, until)."""
+    t = outcome_counts.c
+    sums = (func.sum(t.rows), func.sum(case((t.predicted == t.actual, t.rows), else_=0)))
+    within = (t.model_version == version, t.hour >= hour_start(since), t.hour < until)
+    with store.reading() as connection:
+        rows, right = connection.execute(select(*sums).where(*within)).one()
+    return int(rows or 0), int(right or 0)
 
 
 def scored_outcomes(

@@ -6,7 +6,6 @@ enough of them; what is a drop is said by the interval, not by one noisy day.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from monitoring.alerts import Alerts
 from monitoring.estimation_check import EstimationReport
 from monitoring.incidents import LOSS, Finding, Incident, Incidents, Severity
 from monitoring.monitors import monitor_for
-from monitoring.outcome_records import counted_outcomes
+from monitoring.outcome_records import labels_by_hour
 from monitoring.performance import TRAINED_NAMES, ModelPerformance, performance_of
 from monitoring.performance_records import by_number, read_records
 from monitoring.server_hours import ServerFigures, server_days
@@ -91,13 +90,11 @@ def window_starts(
     """Where the window begins of each version that predicted after `since`, and of the one in service: there, or at
     the hour further back at which it has `WANTED_LABELS`, `most_days` back at most."""
     earliest = min(since, now - timedelta(days=most_days))
-    labels: defaultdict[str, defaultdict[datetime, int]] = defaultdict(lambda: defaultdict(int))
-    for count in counted_outcomes(store, earliest, now, by_day=False):
-        labels[count.model_version][count.since] += count.rows
+    labels = labels_by_hour(store, earliest, now)
     recent = {one.model_version for one in served_versions(store, since, now, by_day=False)}
     if in_service is not None and in_service in labels:
         recent.add(in_service)
-    return {version: _start(labels[version], since) for version in sorted(recent, key=by_number)}
+    return {version: _start(labels.get(version, {}), since) for version in sorted(recent, key=by_number)}
 
 
 def findings(model: ModelPerformance, settings: Settings, allowed: float) -> Iterator[Finding]:

@@ -31,9 +31,11 @@ from monitoring.serving_check import check_serving
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
+from pipeline.following import Following
 from pipeline.health import HealthWatch, readiness_problem
 from pipeline.job_times import AtMoments, Times
 from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
+from pipeline.metrics_exporter import exporting
 from pipeline.monitored_times import AsMonitored
 from pipeline.monitoring_jobs import performance_now
 from pipeline.recovery import Recovery
@@ -79,6 +81,7 @@ class Scheduler:
         self.records = JobRecords(store)
         alerts = Alerts.of(settings, store)
         self.delivery = AlertDelivery(settings, store, clock)
+        self.following = Following(clock)
         self.watches = Watches(settings, store, alerts, lambda: [*(job.name for job in self.jobs), "retrain"])
         self.troubles = Troubles(alerts)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
@@ -98,6 +101,11 @@ class Scheduler:
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
         self._told: dict[str, str] = {}
+
+    @property
+    def job_names(self) -> tuple[str, ...]:
+        """All that is noted in the store of what it starts."""
+        return (*(job.name for job in self.jobs), "retrain", "run")
 
     def prepare(self) -> None:
         """Repairs what was left, fills the timetable, and does at once what is due."""
@@ -126,7 +134,8 @@ class Scheduler:
         now = self.clock()
         self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
-            self.deployment.sync(record_moves=True)
+            with self.following.attempt():
+                self.deployment.sync(record_moves=True)
         except DeploymentError as error:
             self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
             raise
@@ -256,7 +265,8 @@ class Scheduler:
 
     def _note_end(self, status: JobStatus) -> None:
         now = self.clock()
-        due = self.retraining.next(now) if self._child_job == "retrain" else None
+        by_schedule = self._child_job == "retrain" and "schedule" in self.settings.retraining.triggers
+        due = self.retraining.next(now) if by_schedule else None
         self.records.finished(self._child_job, status, now, due)
 
 
@@ -266,11 +276,12 @@ def run_scheduler() -> None:
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
         scheduler = Scheduler(settings, store, utc_now)
         try:
-            scheduler.prepare()
-            log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
-            while True:
-                scheduler.tick()
-                time.sleep(TICK_SECONDS)
+            with exporting(settings, utc_now, scheduler.following, scheduler.job_names):
+                scheduler.prepare()
+                log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
+                while True:
+                    scheduler.tick()
+                    time.sleep(TICK_SECONDS)
         except Interrupted as signal:
             log.info("the scheduler ends: %s", signal)
         finally:

@@ -401,6 +401,19 @@ def test_a_training_waits_for_the_one_at_work(state: Path, clock: Clock) -> None
         assert work.done[-1] == "retrain"
 
 
+def test_a_retraining_that_no_schedule_asks_for_is_never_late(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_RETRAINING__TRIGGERS", '["drift"]')
+    with scheduler(clock) as work:
+        work.train("retrain")
+        work.finish_child()
+        clock.go_on(days=30)
+        work.watches.begin(clock())
+    assert jobs()["retrain"].next_due_at is None
+    assert incidents() == []
+
+
 def test_a_retraining_interrupted_by_the_end_of_the_scheduler_is_done_again(state: Path, clock: Clock) -> None:
     with scheduler(clock, "import time; time.sleep(60)") as work:
         work.train("retrain")

@@ -73,6 +73,8 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
     ("retraining.minimum_expected_gain", [0, 1], [-0.1, 1.1]),
     ("monitoring.drift_detection_frequency", [0.001, 6, 8760], [0, 8761]),
     ("monitoring.performance_check_frequency", [0.001, 8760], [0, 8761]),
+    ("monitoring.metrics_host", ["0.0.0.0", "::1"], [""]),
+    ("monitoring.metrics_port", [None, 0, 1, 65535], [-1, 65536, 1.5]),
     ("monitoring.alert_thresholds.accuracy_drop", [0, 1], [-0.1, 1.1]),
     ("monitoring.alert_thresholds.drift_score", [0, 1], [-0.1, 1.1]),
     ("monitoring.alert_thresholds.error_rate", [0, 1], [-0.1, 1.1]),
