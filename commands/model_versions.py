@@ -14,13 +14,14 @@ from config.errors import ProductError
 from config.home import is_absent_sqlite
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
-from models.mlflow_registry import Registry, VersionInfo
+from models.mlflow_registry import Registry, RegistryError, VersionInfo
 from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.log_jobs import reading_logs
 from pipeline.model_comparison import fit_between
+from pipeline.patience import Patience
 from pipeline.shutdown import Interrupted
 
 log = logging.getLogger(__name__)
@@ -122,17 +123,18 @@ def watch_registry() -> None:
     """Follows the registry until a signal, and reads this host's logs into the store; what stands in the way is told
     once and waited for, and a store that is away holds up only the reading."""
     settings, told = load_settings(), ""
-    deployment = _follower(settings)
+    deployment, patience = _follower(settings), Patience(settings.deployment.sync_interval)
     with suppress(Interrupted), reading_logs(settings):
         while True:
             try:
-                deployment.sync()
+                with patience.attempt(RegistryError):
+                    deployment.sync()
                 told = ""
             except (ProductError, OSError) as error:
                 if str(error) != told:
                     log.error("%s", error)
                 told = str(error)
-            time.sleep(settings.deployment.sync_interval)
+            time.sleep(patience.left or settings.deployment.sync_interval)
 
 
 def _follower(settings: Settings) -> Deployment:
