@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tests.stores import migrated_sqlite, store, store_kind, store_url, url
 
 if TYPE_CHECKING:
     from tests.trained import TrainedState
+    from tests.whole_system import System
 
 __all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "store_kind", "store_url", "url"]
 PROJECT = Path(__file__).resolve().parent.parent
@@ -108,6 +110,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Pat
     from tests.states import tiny_state
 
     return tiny_state(tmp_path_factory.mktemp("tiny"), mlflow_template)
+
+
+@pytest.fixture(scope="session")
+def whole_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Every part of the system in a process of its own, on two hosts: see tests/whole_system.py."""
+    from tests.whole_system import running_system
+
+    with running_system(tmp_path_factory.mktemp("whole")) as system:
+        yield system
+
+
+@pytest.fixture
+def system(whole_system: System) -> Iterator[System]:
+    """The whole system in good order, for a test that breaks a part of it; the next one finds it mended."""
+    yield whole_system
+    whole_system.mend()
 
 
 _skipped: list[str] = []

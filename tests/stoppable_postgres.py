@@ -73,6 +73,22 @@ class Cluster:
         for process in (parent, *map(int, children)):
             os.kill(process, number)
 
+    @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """Within the block connections are accepted and never answered."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def revive(self) -> None:
+        """Starts what was stopped, and lets go on what was held still."""
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self.signal(signal.SIGCONT)
+        else:
+            self.start()
+
     def _control(self, *arguments: str) -> None:
         data = str(self.folder / "data")
         _as_server_user(str(self.programs / "pg_ctl"), "-D", data, *arguments, prefix=self.prefix)

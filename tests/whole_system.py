@@ -13,12 +13,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,76 +24,19 @@ from typing import Any
 import psycopg
 
 from config.home import PROJECT_ROOT
-from monitoring.store import Store
-from tests.networks import Host, Network
+from tests.networks import Network, two_hosts
+from tests.parts import Part, wait_for
 from tests.set_clock import SetClock
-from tests.stoppable_postgres import Cluster
+from tests.steady_load import Load
+from tests.stoppable_postgres import Cluster, running_cluster
 from tests.tables import small_table
+from tests.test_server_process import free_port
 from tests.trained import FAST, configure
 
 MAIN = (sys.executable, str(PROJECT_ROOT / "main.py"))
 MODEL = "production_model"
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) -> float:
-    """Polls until it holds; fails after the bound. Returns the seconds that it took."""
-    start = time.monotonic()
-    while True:
-        with suppress(OSError, http.client.HTTPException):
-            if condition():
-                return time.monotonic() - start
-        assert time.monotonic() - start < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
-
-
-@dataclass
-class Part:
-    """A process with all that it starts; started again, it appends to the same output."""
-
-    name: str
-    host: Host
-    command: tuple[str, ...]
-    environment: dict[str, str]
-    output: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                self.host.command(*self.command), env=self.environment, cwd="/", stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def signal(self, number: signal.Signals) -> None:
-        """To the process and to all that it has started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
-
-    def stop(self, seconds: float = 30.0) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        self.process.wait(seconds)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait(30)
-
-    def lives(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def words(self) -> str:
-        return self.output.read_text(errors="replace")
-
-    def cpu_seconds(self) -> float:
-        """Of the process alone, without what it has started."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+#: Of the state root of the servers.
+DISK_BYTES = 48 * 2**20
 
 
 @dataclass
@@ -115,6 +56,10 @@ class System:
     @property
     def trainer_home(self) -> Path:
         return self.folder / "trainer"
+
+    @property
+    def has_own_disk(self) -> bool:
+        return self.server_home.is_mount()
 
     @property
     def mlflow_url(self) -> str:
@@ -145,22 +90,22 @@ class System:
     def served(self) -> set[str]:
         return {str(json.loads(self.get("/health")[1])["model_version"]) for _ in range(8)}
 
-    def status(self, home: Path) -> dict[str, Any]:
-        """`main.py status --json` of a host."""
-        command = self.network.servers.command(*MAIN, "status", "--json")
-        done = subprocess.run(
-            command, env=self.environment(home), capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+    def status(self) -> dict[str, Any]:
+        """What `main.py status` says on the host of the servers."""
+        return self.run_main(self.server_home, "status")
 
-    def incidents(self, *, unresolved: bool = False) -> list[tuple[str, str, str]]:
-        """Kind, status and cause, oldest first."""
-        where = "WHERE status <> 'resolved'" if unresolved else ""
+    def incident(self, words: str) -> str | None:
+        """The status of the newest incident whose cause has these words."""
+        query = "SELECT status FROM incidents WHERE cause LIKE %s ORDER BY id DESC LIMIT 1"
         with self.database() as connection:
-            rows = connection.execute(f"SELECT kind, status, cause FROM incidents {where} ORDER BY id").fetchall()
-        return [(str(kind), str(status), str(cause)) for kind, status, cause in rows]
+            row = connection.execute(query, [f"%{words}%"]).fetchone()
+        return None if row is None else str(row[0])
+
+    def incidents_open(self) -> list[str]:
+        """The causes of those that are not resolved."""
+        with self.database() as connection:
+            rows = connection.execute("SELECT cause FROM incidents WHERE status <> 'resolved'").fetchall()
+        return [str(row[0]) for row in rows]
 
     # What is counted
 
@@ -169,9 +114,6 @@ class System:
         """The store by its socket, which no cut cable concerns."""
         with psycopg.connect(self.postgres.local_url.format("store"), autocommit=True) as connection:
             yield connection
-
-    def store(self) -> Store:
-        return Store(self.postgres.local_url.format("store"))
 
     def stored_ids(self) -> set[str]:
         with self.database() as connection:
@@ -190,10 +132,11 @@ class System:
     def logged(self) -> Counter[str]:
         """Lines of the log by prediction, as the store writes ids."""
         found: Counter[str] = Counter()
-        for path in (self.server_home / "logs").glob("predictions_*.jsonl"):
-            for line in path.read_bytes().splitlines():
-                with suppress(ValueError, KeyError):
-                    found[json.loads(line)["prediction_id"].replace("-", "")] += 1
+        for home in (self.server_home, self.trainer_home):
+            for path in (home / "logs").glob("predictions_*.jsonl"):
+                for line in path.read_bytes().splitlines():
+                    with suppress(ValueError, KeyError):
+                        found[json.loads(line)["prediction_id"].replace("-", "")] += 1
         return found
 
     def caught_up(self, answered: set[str], seconds: float = 60.0) -> float:
@@ -209,11 +152,25 @@ class System:
 
     # What is done
 
+    def load(self, clients: int = 2) -> Load:
+        row = small_table(1).drop(columns="target").to_dict("records")[0]
+        return Load(self.network.servers, self.port, row, clients)
+
     def environment(self, home: Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
         return kept | {"MLOPS_HOME": str(home), "PYTHONUNBUFFERED": "1"}
 
-    def move_champion(self, version: str) -> None:
+    def run_main(self, home: Path, *words: str) -> dict[str, Any]:
+        """The JSON that a command prints on the host of the servers."""
+        command = self.network.servers.command(*MAIN, *words, "--json")
+        done = subprocess.run(
+            command, env=self.environment(home), capture_output=True, text=True, check=False, timeout=90
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def set_champion(self, version: str) -> None:
         """As somebody does it in MLflow's pages."""
         body = json.dumps({"name": MODEL, "alias": "champion", "version": version}).encode()
         request = urllib.request.Request(
@@ -222,81 +179,83 @@ class System:
         with self.network.stores.entered(), urllib.request.urlopen(request, timeout=30) as reply:
             assert reply.status == 200
 
+    def move_champion(self, version: str, seconds: float) -> float:
+        """The seconds until every worker of the server serves another champion."""
+        self.set_champion(version)
+        return wait_for(lambda: self.served() == {version}, f"version {version} serves", seconds)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Within the block no byte fits on the disk of the servers' state root."""
+        ballast = self.server_home / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        try:
+            yield
+        finally:
+            ballast.unlink()
+
+    def start_mlflow(self) -> None:
+        self["mlflow"].start()
+        wait_for(self.answers_mlflow, "MLflow answers")
+
+    def start_server(self) -> float:
+        """The seconds until it answers predictions."""
+        self["server"].start()
+        return wait_for(lambda: self.get("/ready")[0] == 200, "the server is ready")
+
+    def start_scheduler(self) -> None:
+        said = self["scheduler"].words().count("is at work")
+        self["scheduler"].start()
+        wait_for(lambda: self["scheduler"].words().count("is at work") > said, "the scheduler is at work")
+
     def answers_mlflow(self) -> bool:
         with self.network.stores.entered(), urllib.request.urlopen(f"{self.mlflow_url}/health", timeout=2) as reply:
             return bool(reply.status == 200)
 
-
-class Load:
-    """Clients that ask for a prediction now and then until the block ends; answers and failures are kept."""
-
-    def __init__(self, system: System, clients: int = 2, pause: float = 0.04) -> None:
-        self._system = system
-        self._pause = pause
-        self._stop = threading.Event()
-        self._row = json.dumps(small_table(1).drop(columns="target").to_dict("records")[0])
-        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
-        self.ids: list[str] = []
-        #: Status or error of each request that was not answered with 200, with its moment.
-        self.failures: list[tuple[float, str]] = []
-        self.answered_at: list[float] = []
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        self.goes_on()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-
-    @property
-    def answered(self) -> set[str]:
-        return {prediction_id.replace("-", "") for prediction_id in list(self.ids)}
-
-    @property
-    def kinds(self) -> Counter[str]:
-        return Counter(kind for _, kind in self.failures)
-
-    def goes_on(self, more: int = 20) -> None:
-        target = len(self.ids) + more
-        wait_for(lambda: len(self.ids) >= target, f"{more} more answers", 30)
-
-    def _send(self) -> None:
-        with self._system.network.servers.entered():
-            connection = http.client.HTTPConnection("127.0.0.1", self._system.port, timeout=10)
-            while not self._stop.wait(self._pause):
-                try:
-                    connection.request("POST", "/predict", self._row, {"Content-Type": "application/json"})
-                    reply = connection.getresponse()
-                    content = reply.read()
-                except (OSError, http.client.HTTPException) as error:
-                    connection.close()
-                    self.failures.append((time.monotonic(), type(error).__name__))
-                    continue
-                if reply.status == 200:
-                    self.ids += json.loads(content)["prediction_id"]
-                    self.answered_at.append(time.monotonic())
-                else:
-                    self.failures.append((time.monotonic(), str(reply.status)))
-            connection.close()
+    def mend(self) -> None:
+        """After a test that may have failed: everything runs again, by the real time."""
+        self.clock.set_ahead(0)
+        if self.network.has_cable:
+            self.network.mend()
+        (self.server_home / "ballast").unlink(missing_ok=True)
+        self.postgres.revive()
+        for part in self.parts.values():
+            part.signal(signal.SIGCONT)
+        starts = {"mlflow": self.start_mlflow, "server": self.start_server, "scheduler": self.start_scheduler}
+        for name, part in self.parts.items():
+            if not part.lives():
+                starts.get(name, part.start)()
 
 
-def make_system(network: Network, folder: Path, postgres: Cluster, port: int, mlflow_port: int) -> System:
+@contextmanager
+def running_system(folder: Path) -> Iterator[System]:
+    """All of it at work, with version 1 in service and version 2 registered; gone afterwards."""
+    with ExitStack() as stack:
+        network = stack.enter_context(two_hosts())
+        postgres = stack.enter_context(running_cluster(network.stores.address, network.stores.command()))
+        system = _system(network, folder, postgres)
+        for part in system.parts.values():
+            stack.callback(part.kill)
+        stack.enter_context(_own_disk(system.server_home))
+        _configure(system)
+        with psycopg.connect(postgres.local_url.format("postgres"), autocommit=True) as connection:
+            for name in ("store", "mlflow"):
+                connection.execute(f"CREATE DATABASE {name}")
+        system.start_mlflow()
+        system.run_main(system.trainer_home, "run")
+        system["sync"].start()
+        system["scheduler"].start()
+        assert not system.run_main(system.trainer_home, "run")["promoted"]
+        system.start_server()
+        wait_for(lambda: "is at work" in system["scheduler"].words(), "the scheduler is at work")
+        yield system
+
+
+def _system(network: Network, folder: Path, postgres: Cluster) -> System:
     """Every part defined, none started."""
-    system = System(network, folder, postgres, port, mlflow_port, SetClock(folder / "clock"))
-    common: dict[str, Any] = {
-        "target_column": "target",
-        "mlflow_uri": system.mlflow_url,
-        "store": {"url": f"{postgres.url}/store"},
-        "deployment": {"model_serve_port": port, "health_check_interval": 1.0, "sync_interval": 1.0, "workers": 2},
-        "data": {"source": "table.csv"},
-    }
-    for home in (system.server_home, system.trainer_home):
-        configure(home, FAST, common)
-    small_table(300).to_csv(system.trainer_home / "table.csv", index=False)
+    system = System(network, folder, postgres, free_port(), free_port(), SetClock(folder / "clock"))
     _add_mlflow(system)
     for name, home, words in (
         ("server", system.server_home, ("serve",)),
@@ -304,8 +263,8 @@ def make_system(network: Network, folder: Path, postgres: Cluster, port: int, ml
         ("scheduler", system.trainer_home, ()),
     ):
         environment = system.environment(home) | system.clock.environment
-        output = folder / f"{name}.out"
-        system.parts[name] = Part(name, network.servers, (*MAIN, *words), environment, output)
+        part = Part(name, network.servers, (*MAIN, *words), environment, folder / f"{name}.out")
+        system.parts[name] = part
     return system
 
 
@@ -317,6 +276,33 @@ def _add_mlflow(system: System) -> None:
         *("--artifacts-destination", str(system.folder / "artifacts"), "--allowed-hosts", "*"),
     )
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    system.parts["mlflow"] = Part(
-        "mlflow", system.network.stores, command, {**os.environ, **variables}, system.folder / "mlflow.out"
-    )
+    environment = {**os.environ, **variables}
+    system.parts["mlflow"] = Part("mlflow", system.network.stores, command, environment, system.folder / "mlflow.out")
+
+
+def _configure(system: System) -> None:
+    common: dict[str, Any] = {
+        "target_column": "target",
+        "mlflow_uri": system.mlflow_url,
+        "store": {"url": f"{system.postgres.url}/store"},
+        "deployment": {"model_serve_port": system.port, "health_check_interval": 1.0, "sync_interval": 1.0},
+        "alerts": {"tolerated_outage_minutes": 0.1},
+        "data": {"source": "table.csv"},
+    }
+    for home in (system.server_home, system.trainer_home):
+        configure(home, FAST, common)
+    small_table(300).to_csv(system.trainer_home / "table.csv", index=False)
+
+
+@contextmanager
+def _own_disk(folder: Path) -> Iterator[None]:
+    """A small one, where one may be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        yield
+        return
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

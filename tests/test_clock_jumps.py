@@ -1,0 +1,46 @@
+"""The clock of a host jumps by a day, forth and back, while everything runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.parts import wait_for
+from tests.whole_system import System
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("whole system")]
+DAY = 86_400
+
+
+def checks_of_drift(system: System) -> int:
+    with system.database() as connection:
+        row = connection.execute("SELECT count(*) FROM drift_checks").fetchone()
+    return int(row[0]) if row else 0
+
+
+def daily_file(system: System, days: int) -> bool:
+    """Whether the log has a file of the day so many days from now."""
+    day = (datetime.now(UTC) + timedelta(days=days)).strftime("%Y%m%d")
+    return (system.server_home / "logs" / f"predictions_{day}.jsonl").exists()
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_clock_jumps_by_a_day_and_back(system: System, days: int) -> None:
+    """Predictions go on in the file of the day that the clock says; no job is missed, and none runs twice a jump."""
+    before = checks_of_drift(system)
+    with system.load() as load, system["scheduler"].complaints(most=0), system["sync"].complaints(most=0):
+        for seconds in (days * DAY, 0):
+            system.clock.set_ahead(seconds)
+            load.goes_on(100)
+            system.caught_up(load.answered, 15)
+            system.move_champion("2" if seconds else "1", 15)
+        wait_for(lambda: checks_of_drift(system) > before, "the drift check that was due has run")
+        load.goes_on(150)
+        assert before < checks_of_drift(system) <= before + 2
+    assert load.failures == []
+    assert daily_file(system, days)
+    assert len(load.answered) == len(load.ids)
+    system.assert_counted_once()
+    assert system.run_main(system.server_home, "monitor")["rows"] > 0
+    assert system.incidents_open() == []
