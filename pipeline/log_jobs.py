@@ -18,8 +18,8 @@ from pipeline.patience import Patience
 log = logging.getLogger(__name__)
 #: Between two turns, and how long one takes at most: whatever else this process does waits no longer.
 PAUSE_SECONDS, TURN_SECONDS = 2.0, 1.0
-#: After a failure: from the first to the last. A locked store holds each attempt up for seconds.
-RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 30.0
+#: After a failure. A locked store holds each attempt up for seconds.
+RETRY_SECONDS = 2.0
 #: How long a command waits for another process that reads; the scheduler has it for a turn at a time.
 BUSY_SECONDS = 10.0
 #: A command is silent about what is over by then.
@@ -37,7 +37,7 @@ class PatientReader:
     """Reads for a turn at a time, and leaves a store alone for a while that has just failed."""
 
     ingestion: Ingestion
-    patience: Patience = field(default_factory=lambda: Patience(RETRY_SECONDS, LONGEST_RETRY_SECONDS))
+    patience: Patience = field(default_factory=lambda: Patience(RETRY_SECONDS))
 
     def turn(self) -> IngestionReport | None:
         """What was read; None while it waits after a failure."""
@@ -85,7 +85,7 @@ def reading_logs(settings: Settings) -> Iterator[None]:
 
 def _read_until(settings: Settings, ended: threading.Event) -> None:
     store, told = Store(settings.store_address), ""
-    ingestion, patience = ingestion_of(settings, store), Patience(RETRY_SECONDS, LONGEST_RETRY_SECONDS)
+    ingestion, patience = ingestion_of(settings, store), Patience(RETRY_SECONDS)
     while not ended.is_set():
         try:
             with patience.attempt():

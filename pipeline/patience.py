@@ -1,7 +1,7 @@
-"""How long something that has failed is left alone: for longer each time, and for longer than the attempt had taken.
+"""How long something that has failed is left alone: for longer each time, and for as long as the attempt had taken.
 
-So a part that was away for a moment is asked again at once, and one that hangs until a time-out costs a quarter of the
-time of who asks it, whatever else that has to do.
+So a part that was away for a moment is asked again at once, and one that hangs until a time-out costs half the time of
+who asks it, whatever else that has to do.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-#: Times as long as the attempt has taken.
-_REST = 3.0
-
 
 @dataclass
 class Patience:
     """`shortest` and `longest` in seconds; the wait after a failure doubles from one to the other."""
 
     shortest: float
-    longest: float = 30.0
+    longest: float = 15.0
     seconds: Callable[[], float] = time.monotonic
     _wait: float = 0.0
     _due: float = 0.0
@@ -38,7 +35,7 @@ class Patience:
             yield
         except failure:
             ended = self.seconds()
-            wait = max(self.shortest, 2.0 * self._wait, _REST * (ended - started))
+            wait = max(self.shortest, 2.0 * self._wait, ended - started)
             self._wait = min(max(self.longest, self.shortest), wait)
             self._due = ended + self._wait
             raise

@@ -122,13 +122,13 @@ class Scheduler:
             self.child = None
             self._guarded("training", lambda: self._end_training(code))
 
-    def follow(self) -> None:
+    def follow(self) -> bool:
         """Repairs what a kill left, and follows the registry; what stands in the way of that is reported.
 
-        A registry that is away or hangs is left alone for a while, so that other jobs get their time.
+        A registry that is away or hangs is left alone for a while, so that other jobs get their time; False then.
         """
         if self.patience.left:
-            return
+            return False
         now = self.clock()
         self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
@@ -142,9 +142,13 @@ class Scheduler:
             raise
         self.troubles.settle("registry", now)
         self.troubles.settle("mlflow", now)
+        return True
 
-    def read_logs(self) -> None:
-        """Reads what was logged since the last time, for a second at most; what stands in the way is reported."""
+    def read_logs(self) -> bool:
+        """Reads what was logged since the last time, for a second at most; what stands in the way is reported.
+
+        False while it waits after a failure.
+        """
         now = self.clock()
         try:
             read = self.logs.turn()
@@ -153,6 +157,7 @@ class Scheduler:
             raise
         if read is not None:
             self.troubles.settle("logs", now)
+        return read is not None
 
     def monitor(self) -> CycleOutcome:
         """One cycle, over what is logged by now, or as much of it as can be read before others have waited long."""
@@ -210,10 +215,10 @@ class Scheduler:
         self.timetable.every(seconds, name, partial(self._guarded, name, action))
 
     def _guarded(self, name: str, action: Callable[[], object]) -> None:
-        """One failing job never stops the others; the same failure is logged once."""
+        """One failing job never stops the others; the same failure is logged once, until the job was done again."""
         try:
-            action()
-            self._told.pop(name, None)
+            if action() is not False:
+                self._told.pop(name, None)
         except Exception as error:
             if self._told.get(name) != str(error):
                 log.error("job %s failed: %s", name, error, exc_info=log.isEnabledFor(logging.DEBUG))

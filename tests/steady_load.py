@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from tests.networks import Host
@@ -15,13 +17,15 @@ from tests.parts import wait_for
 class Load:
     """Clients that ask for a prediction now and then until the block ends; answers and failures are kept."""
 
-    def __init__(self, host: Host, port: int, row: Mapping[Any, Any], clients: int = 2, pause: float = 0.04) -> None:
+    def __init__(
+        self, host: Host, port: int, rows: Sequence[Mapping[Any, Any]], clients: int = 2, pause: float = 0.04
+    ) -> None:
         self._host = host
         self._port = port
         self._pause = pause
         self._stop = threading.Event()
-        self._body = json.dumps(row)
-        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
+        self._bodies = [json.dumps(row) for row in rows]
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(clients)]
         self.ids: list[str] = []
         #: Status or error of each request that was not answered with 200.
         self.failures: list[str] = []
@@ -46,12 +50,15 @@ class Load:
         target = len(self.ids) + more
         wait_for(lambda: len(self.ids) >= target, f"{more} more answers", 30)
 
-    def _send(self) -> None:
+    def _send(self, number: int) -> None:
+        bodies = random.Random(number).sample(self._bodies, len(self._bodies))
         with self._host.entered():
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-            while not self._stop.wait(self._pause):
+            for body in cycle(bodies):
+                if self._stop.wait(self._pause):
+                    break
                 try:
-                    connection.request("POST", "/predict", self._body, {"Content-Type": "application/json"})
+                    connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
                     reply = connection.getresponse()
                     content = reply.read()
                 except (OSError, http.client.HTTPException) as error:

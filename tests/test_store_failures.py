@@ -15,7 +15,7 @@ RECOVERY = 40.0
 def test_postgresql_stopped(system: System) -> None:
     """Predictions go on and wait in the log; a trouble is told once; all is read once it is back, and told as over."""
     with system.load() as load:
-        with system["sync"].complaints(most=3), system["scheduler"].complaints(most=8):
+        with system["sync"].complaints(most=4), system["scheduler"].complaints(most=16):
             system.postgres.stop()
             load.goes_on(300)  # for longer than what `alerts.tolerated_outage_minutes` tolerates
             status = system.status()

@@ -153,8 +153,9 @@ class System:
     # What is done
 
     def load(self, clients: int = 2) -> Load:
-        row = small_table(1).drop(columns="target").to_dict("records")[0]
-        return Load(self.network.servers, self.port, row, clients)
+        """Of the rows that the model was trained on: no drift."""
+        rows = small_table(300).drop(columns="target").to_dict("records")
+        return Load(self.network.servers, self.port, rows, clients)
 
     def environment(self, home: Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
@@ -245,11 +246,11 @@ def running_system(folder: Path) -> Iterator[System]:
                 connection.execute(f"CREATE DATABASE {name}")
         system.start_mlflow()
         system.run_main(system.trainer_home, "run")
-        system["sync"].start()
-        system["scheduler"].start()
+        for name in ("sync", "server"):
+            system[name].start()
         assert not system.run_main(system.trainer_home, "run")["promoted"]
-        system.start_server()
-        wait_for(lambda: "is at work" in system["scheduler"].words(), "the scheduler is at work")
+        system.start_scheduler()
+        wait_for(lambda: system.get("/ready")[0] == 200, "the server is ready")
         yield system
 
 
@@ -262,7 +263,7 @@ def _system(network: Network, folder: Path, postgres: Cluster) -> System:
         ("sync", system.server_home, ("sync", "--watch")),
         ("scheduler", system.trainer_home, ()),
     ):
-        environment = system.environment(home) | system.clock.environment
+        environment = system.environment(home) | system.clock.environment | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
         part = Part(name, network.servers, (*MAIN, *words), environment, folder / f"{name}.out")
         system.parts[name] = part
     return system
