@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from tests.networks import Host
 
+#: What `-o log_cli=true --log-cli-level=INFO` shows: how long each recovery took.
+log = logging.getLogger(__name__)
+
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) -> float:
     """Polls until it holds; fails after the bound. Returns the seconds that it took."""
@@ -21,7 +25,9 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) 
     while True:
         with suppress(OSError, http.client.HTTPException):
             if condition():
-                return time.monotonic() - start
+                taken = time.monotonic() - start
+                log.info("%.1f s until %s", taken, what)
+                return taken
         assert time.monotonic() - start < seconds, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.05)
 
@@ -36,6 +42,9 @@ class Part:
     environment: dict[str, str]
     output: Path
     process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.output.touch()
 
     def start(self) -> None:
         with self.output.open("ab") as output:
