@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
-from monitoring.prediction_log import PredictionLog
-from tests.logged import prediction_lines
 from tests.parts import wait_for
 from tests.whole_system import System
 
@@ -17,15 +13,6 @@ RECOVERY = 40.0
 NOT_FOLLOWED = "the registry is not followed"
 
 
-def log_beside_the_scheduler(system: System) -> set[str]:
-    """Lines in the scheduler's own state root, which it reads itself: a sign that it does its work."""
-    log = PredictionLog(system.trainer_home / "logs")
-    lines = prediction_lines(5, moment=datetime.now(UTC))
-    log.append(lines)
-    log.close()
-    return {line.prediction_id.replace("-", "") for line in lines}
-
-
 def test_mlflow_stopped(system: System) -> None:
     """The plan stays, logs are read on, an incident says so; a moved alias is followed once it is back."""
     with system.load() as load:
@@ -33,7 +20,7 @@ def test_mlflow_stopped(system: System) -> None:
             system["mlflow"].kill()
             wait_for(lambda: "refused" in str(system.status()["registry"]["problem"]), "status says so")
             wait_for(lambda: system.incident(NOT_FOLLOWED) == "open", "an incident says so")
-            system.caught_up(load.answered | log_beside_the_scheduler(system), 15)
+            system.caught_up(load.answered | system.log_beside_the_scheduler(), 15)
         system.start_mlflow()
         system.move_champion("2", RECOVERY)
         wait_for(lambda: system.incident(NOT_FOLLOWED) == "resolved", "it is over", RECOVERY)
@@ -48,7 +35,7 @@ def test_mlflow_hanging(system: System) -> None:
         with system["sync"].complaints(most=2), system["scheduler"].complaints(most=3), system["mlflow"].held_still():
             wait_for(lambda: system.incident(NOT_FOLLOWED) == "open", "an incident says so")
             assert "no answer in time" in system.status()["registry"]["problem"]
-            system.caught_up(load.answered | log_beside_the_scheduler(system), 15)
+            system.caught_up(load.answered | system.log_beside_the_scheduler(), 15)
         system.move_champion("1", RECOVERY)
         wait_for(lambda: system.incident(NOT_FOLLOWED) == "resolved", "it is over", RECOVERY)
     assert load.failures == []

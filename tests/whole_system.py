@@ -18,12 +18,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from config.home import PROJECT_ROOT
+from monitoring.prediction_log import PredictionLog
+from tests.logged import prediction_lines
 from tests.networks import Network, two_hosts
 from tests.parts import Part, wait_for
 from tests.set_clock import SetClock
@@ -170,6 +173,14 @@ class System:
         assert done.returncode == 0, done.stdout + done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
+
+    def log_beside_the_scheduler(self) -> set[str]:
+        """Lines in the scheduler's own state root, which it reads itself: a sign that it does its work."""
+        log = PredictionLog(self.trainer_home / "logs")
+        lines = prediction_lines(5, moment=datetime.now(UTC))
+        log.append(lines)
+        log.close()
+        return {line.prediction_id.replace("-", "") for line in lines}
 
     def set_champion(self, version: str) -> None:
         """As somebody does it in MLflow's pages."""
