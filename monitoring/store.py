@@ -28,12 +28,12 @@ from monitoring.plain_json import encode
 #: How long a writer waits for another one, and a connection for its server.
 LOCK_WAIT_SECONDS = 10.0
 CONNECT_SECONDS = 5
-#: A PostgreSQL server whose host is gone without a word is given up after about this long, by either side: the kernel
-#: would wait for a quarter of an hour, or two, and the other side's locks would stand as long.
-SILENCE_SECONDS = 15
+#: A connection whose other side is gone without a word is given up after this long, by either side (up to three times
+#: as long, by how the kernel tries again). Else it would be a quarter of an hour, and two hours for the locks there.
+SILENCE_SECONDS = 10
 #: No statement of the product takes this long (a migration may), nor rests a transaction of it so long.
 STATEMENT_SECONDS, IDLE_SECONDS = 120, 300
-_KEEPALIVE = {"idle": 5, "interval": 5, "count": 2}
+_KEEPALIVE = {"idle": 4, "interval": 3, "count": 2}
 _MIGRATION_LOCK = 0x6D6C6F7073  # PostgreSQL advisory lock: 'mlops'
 Record = TypeVar("Record")
 

@@ -17,7 +17,7 @@ class Patience:
     """`shortest` and `longest` in seconds; the wait after a failure doubles from one to the other."""
 
     shortest: float
-    longest: float = 15.0
+    longest: float = 10.0
     seconds: Callable[[], float] = time.monotonic
     _wait: float = 0.0
     _due: float = 0.0

@@ -23,7 +23,7 @@ def test_network_cut(system: System) -> None:
     with system.load() as load:
         with system["sync"].complaints(most=6), system["scheduler"].complaints(most=12):
             system.network.cut()
-            load.goes_on(400)
+            load.goes_on(200)
             status = system.status()
             assert status["store_problem"] is not None and status["log"]["unread_bytes"] > 0
         system.network.mend()

@@ -17,7 +17,7 @@ def test_postgresql_stopped(system: System) -> None:
     with system.load() as load:
         with system["sync"].complaints(most=4), system["scheduler"].complaints(most=16):
             system.postgres.stop()
-            load.goes_on(300)  # for longer than what `alerts.tolerated_outage_minutes` tolerates
+            load.goes_on(250)  # two attempts to read, and longer than `alerts.tolerated_outage_minutes` tolerates
             status = system.status()
         assert "Connection refused" in status["store_problem"]
         assert status["log"]["unread_bytes"] > 0
@@ -48,7 +48,7 @@ def test_postgresql_hanging(system: System) -> None:
     """It accepts and never answers: predictions go on, `status` answers, and all is read when it answers again."""
     with system.load() as load:
         with system.postgres.held_still():
-            load.goes_on(300)
+            load.goes_on(100)
             assert "store" in system.status()["store_problem"]
         system.caught_up(load.answered, RECOVERY)
     assert load.failures == []

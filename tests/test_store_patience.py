@@ -30,10 +30,10 @@ def test_both_sides_give_up_a_silent_connection_and_statements_are_bounded(postg
     with Store(postgres_url) as store:
         names = ("tcp_user_timeout", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
         assert [shown(store, name) for name in names] == [f"{SILENCE_SECONDS}000", "2min", "10s", "5min"]
-        assert shown(store, "tcp_keepalives_idle") == "5"
+        assert shown(store, "tcp_keepalives_idle") == "4"
         with store.reading() as connection:
             parameters = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
-    assert (parameters["connect_timeout"], parameters["keepalives_idle"]) == ("5", "5")
+    assert (parameters["connect_timeout"], parameters["keepalives_idle"]) == ("5", "4")
     assert parameters["tcp_user_timeout"] == str(SILENCE_SECONDS * 1000)
 
 

@@ -298,7 +298,7 @@ def _configure(system: System) -> None:
         "mlflow_uri": system.mlflow_url,
         "store": {"url": f"{system.postgres.url}/store"},
         "deployment": {"model_serve_port": system.port, "health_check_interval": 1.0, "sync_interval": 1.0},
-        "alerts": {"tolerated_outage_minutes": 0.1},
+        "alerts": {"tolerated_outage_minutes": 0.03},
         "data": {"source": "table.csv"},
     }
     for home in (system.server_home, system.trainer_home):
