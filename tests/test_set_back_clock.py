@@ -20,10 +20,9 @@ from tests.alerting import NOON, alerting, channel, drift, incidents_of, later
 from tests.command_line import json_of
 from tests.logged import PROFILER, Host, prediction_lines, write_version
 from tests.states import deployment_in_force, state
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
 from tests.test_retraining_policy import incident, labels, policy, trained
 
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "state", "store", "url"]
+__all__ = ["state"]
 TOMORROW = NOON + timedelta(days=1)
 
 

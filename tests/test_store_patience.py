@@ -16,9 +16,6 @@ from monitoring import store as store_module
 from monitoring.store import SILENCE_SECONDS, Store, StoreError
 from tests.logged import Host, count_of, prediction_lines, write_version
 from tests.parts import wait_for
-from tests.postgres import postgres_server, postgres_url
-
-__all__ = ["postgres_server", "postgres_url"]
 
 
 def shown(store: Store, name: str) -> str:

@@ -9,9 +9,6 @@ from monitoring.incidents import Incidents
 from monitoring.store import Store, StoreError
 from pipeline.troubles import Troubles
 from tests.alerting import NOON, later
-from tests.stores import migrated_sqlite, postgres_server, postgres_url, store, url
-
-__all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "url"]
 
 
 class Away:
