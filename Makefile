@@ -12,8 +12,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	"$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 # Entry points break on a space in the path of their interpreter, so every tool is called as a module.
 RUN := .venv/bin/python
-# Two workers: most tests wait for processes that they start. Those that share the whole system share a worker, too.
-PYTEST ?= -n 2 --dist loadgroup
+# Two workers: most tests wait for processes that they start.
+PYTEST ?= -n 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # $(call install,FILES): a line a package is too much to read, silence for a minute too little.
 install = set -o pipefail; $(RUN) -m pip install --disable-pip-version-check --progress-bar off $(1) 2>&1 | awk ' \

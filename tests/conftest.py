@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -126,6 +126,25 @@ def system(whole_system: System) -> Iterator[System]:
     """The whole system in good order, for a test that breaks a part of it; the next one finds it mended."""
     yield whole_system
     whole_system.mend()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives all tests of the whole system to one worker, first; so there is one of it, and the rest fills the others.
+
+    `--dist loadgroup` is for that, and does nothing under pytest 9.2 (pytest-xdist 3.8 sets a node's id in vain).
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    from tests.whole_system import FILES
+
+    class OneSystem(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0].rpartition("/")[2]
+            return "whole system" if file in shared else nodeid
+
+    shared = {f"test_{name}.py" for name in FILES}
+    return OneSystem(config, log) if config.getvalue("dist") == "load" else None
 
 
 _skipped: list[str] = []

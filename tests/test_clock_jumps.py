@@ -9,7 +9,7 @@ import pytest
 from tests.parts import wait_for
 from tests.whole_system import System
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("whole system")]
+pytestmark = pytest.mark.integration
 DAY = 86_400
 
 

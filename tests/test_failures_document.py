@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.whole_system import FILES
+
 PROJECT = Path(__file__).resolve().parent.parent
-#: Their tests each break one part of the whole system.
-FILES = ("store_failures", "mlflow_failures", "host_failures", "clock_jumps", "network_cuts")
 
 
 def functions_of(pattern: str) -> set[str]:

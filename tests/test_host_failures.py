@@ -10,7 +10,7 @@ import pytest
 from tests.parts import wait_for
 from tests.whole_system import System
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("whole system")]
+pytestmark = pytest.mark.integration
 #: What a client sees of a server that is gone.
 BROKEN = {"ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError"}
 

@@ -7,7 +7,7 @@ import pytest
 from tests.parts import wait_for
 from tests.whole_system import System
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("whole system")]
+pytestmark = pytest.mark.integration
 #: Seconds after which a moved alias is followed once MLflow is back: the longest pause between questions, and a look.
 RECOVERY = 40.0
 NOT_FOLLOWED = "the registry is not followed"

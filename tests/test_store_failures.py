@@ -7,7 +7,7 @@ import pytest
 from tests.parts import wait_for
 from tests.whole_system import System
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("whole system")]
+pytestmark = pytest.mark.integration
 #: Seconds after which everything has caught up with a part that is back.
 RECOVERY = 40.0
 

@@ -38,6 +38,8 @@ from tests.trained import FAST, configure
 
 MAIN = (sys.executable, str(PROJECT_ROOT / "main.py"))
 MODEL = "production_model"
+#: The files whose tests break one part of it each; one worker of pytest-xdist gets all of them (tests/conftest.py).
+FILES = ("store_failures", "mlflow_failures", "host_failures", "clock_jumps", "network_cuts")
 #: Of the state root of the servers.
 DISK_BYTES = 48 * 2**20
 
