@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from monitoring.report_data import Report
     from monitoring.run_records import RunRecord
     from pipeline.orchestrator import RunOutcome
+    from pipeline.registry_contact import RegistryContact
     from pipeline.retraining import RetrainingOutcome
 
 #: Metrics that a run shows, in this order.
@@ -182,6 +183,7 @@ def print_sync(outcome: SyncOutcome) -> None:
 def print_status(status: Status) -> None:
     rows = [
         ("in service", _in_service(status.in_service)),
+        ("registry", _registry_line(status.registry)),
         ("scheduler", status.scheduler or "not running; python main.py starts it"),
     ]
     if status.pipeline:
@@ -231,6 +233,13 @@ def _in_service(service: InService | None) -> str:
 
 def _when(service: InService) -> str:
     return moment(datetime.fromisoformat(service.trained_at)) if service.trained_at else "some time ago"
+
+
+def _registry_line(contact: RegistryContact | None) -> str:
+    if contact is None:
+        return "nobody has followed it here yet; python main.py sync does"
+    followed = f"followed {moment(contact.at)}" if contact.at else "never followed"
+    return f"{followed}; since then: {contact.problem}" if contact.problem else followed
 
 
 def _run_line(run: RunRecord) -> str:

@@ -15,7 +15,7 @@ from config.errors import ProductError
 from config.home import is_absent_sqlite
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
-from models.mlflow_registry import Registry, VersionInfo
+from models.mlflow_registry import Registry, RegistryError, VersionInfo
 from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
@@ -24,6 +24,7 @@ from pipeline.following import Following
 from pipeline.log_jobs import reading_logs
 from pipeline.metrics_exporter import exporting
 from pipeline.model_comparison import fit_between
+from pipeline.patience import Patience
 from pipeline.shutdown import Interrupted
 
 log = logging.getLogger(__name__)
@@ -125,18 +126,19 @@ def watch_registry() -> None:
     """Follows the registry until a signal, and reads this host's logs into the store; what stands in the way is told
     once and waited for, and a store that is away holds up only the reading."""
     settings, told = load_settings(), ""
-    deployment, following = _follower(settings), Following(utc_now)
+    deployment, patience = _follower(settings), Patience(settings.deployment.sync_interval)
+    following = Following(utc_now)
     with suppress(Interrupted), reading_logs(settings), exporting(settings, utc_now, following):
         while True:
             try:
-                with following.attempt():
+                with patience.attempt(RegistryError), following.attempt():
                     deployment.sync()
                 told = ""
             except (ProductError, OSError) as error:
                 if str(error) != told:
                     log.error("%s", error)
                 told = str(error)
-            time.sleep(settings.deployment.sync_interval)
+            time.sleep(patience.left or settings.deployment.sync_interval)
 
 
 def _follower(settings: Settings) -> Deployment:

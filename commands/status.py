@@ -22,6 +22,7 @@ from monitoring.log_lag import LogLag, log_lag
 from monitoring.log_source import source_path
 from monitoring.run_records import RunRecord, RunRecords
 from monitoring.store import Store, StoreError
+from pipeline.registry_contact import RegistryContact, read_contact
 
 
 class InService(Struct, frozen=True, kw_only=True):
@@ -40,6 +41,8 @@ class Status(Struct, frozen=True, kw_only=True):
     timestamp: datetime
     home: str
     in_service: InService | None
+    #: When the registry last told this host what should be in service, and what stands in the way now.
+    registry: RegistryContact | None
     scheduler: str | None
     pipeline: str | None
     last_run: RunRecord | None
@@ -60,12 +63,13 @@ def current_status() -> Status:
         timestamp=now,
         home=str(state_home()),
         in_service=_in_service(),
+        registry=read_contact(),
         scheduler=lock_holder("scheduler"),
         pipeline=lock_holder("pipeline"),
         last_run=_as_it_is(recorded.last_run),
         jobs=recorded.jobs,
         incidents=recorded.incidents,
-        last_prediction_at=_last_prediction(),
+        last_prediction_at=_last_prediction(now),
         log=recorded.log or log_lag(None, logs_directory(), source_path(), now),
         store_problem=recorded.problem,
     )
@@ -129,6 +133,8 @@ def _in_service() -> InService | None:
     return msgspec.structs.replace(service, algorithm=manifest.algorithm, trained_at=manifest.created_at)
 
 
-def _last_prediction() -> datetime | None:
-    files = sorted(logs_directory().glob("predictions_*.jsonl"))
-    return datetime.fromtimestamp(files[-1].stat().st_mtime, UTC) if files else None
+def _last_prediction(now: datetime) -> datetime | None:
+    """By the times of the files; one in the future is of a clock that has been set back since."""
+    files = logs_directory().glob("predictions_*.jsonl")
+    times = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in files]
+    return max((time for time in times if time <= now), default=min(times, default=None))

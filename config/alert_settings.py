@@ -34,6 +34,7 @@ class AlertSettings(Section, frozen=True):
     tell_resolved: bool = True
     attempts: Annotated[int, Meta(ge=1, le=100)] = 12
     retry_seconds: Annotated[float, Meta(gt=0.0, le=86400.0)] = 30.0
+    tolerated_outage_minutes: Annotated[float, Meta(ge=0.0, le=1440.0)] = 5.0
     timeout_seconds: Annotated[float, Meta(gt=0.0, le=300.0)] = 20.0
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,32 +39,49 @@ class DailyFileHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def emit(self, record: logging.LogRecord) -> None:
         day = datetime.fromtimestamp(record.created, UTC).strftime("%Y%m%d")
-        if day != self._day or (not self._usable and record.created >= self._retry_at):
-            self._day, self._retry_at = day, record.created + RETRY_SECONDS
+        if day != self._day or (not self._usable and time.monotonic() >= self._retry_at):
+            self._day = day
             self._reopen(self._directory / f"{self._name}_{day}.log")
         if self._usable:
             super().emit(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in the base class
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._give_up(error)
+        else:
+            super().handleError(record)
+
     def close(self) -> None:
-        if self._usable:
-            self._usable = False
-            self.stream.close()
+        self._let_go()
         super().close()
 
-    def _reopen(self, path: Path) -> None:
+    def _let_go(self) -> None:
         if self._usable:
-            self.stream.close()
+            self._usable = False
+            with suppress(OSError):  # what it still holds finds no room
+                self.stream.close()
+
+    def _give_up(self, error: OSError) -> None:
+        """For a while, with one line where others would be told of each record."""
+        self._let_go()
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        name = f"{self._name}_{self._day}.log"
+        told = {"msg": f"logs go to stderr alone: {name} cannot be written: {error.strerror}"}
+        record = logging.makeLogRecord(told | {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR"})
+        sys.stderr.write(f"{self.format(record)}\n")
+
+    def _reopen(self, path: Path) -> None:
+        self._let_go()
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self.stream = path.open("a", encoding="utf-8")
             self._usable = True
             for old in sorted(self._directory.glob(f"{self._name}_{'[0-9]' * 8}.log"))[:-KEPT_DAYS]:
-                old.unlink(missing_ok=True)
+                if old != path:  # a clock that is years behind writes the oldest
+                    old.unlink(missing_ok=True)
         except OSError as error:
-            self._usable = False
-            told = {"msg": f"logs go to stderr alone: {path.name} cannot be written: {error.strerror}"}
-            record = logging.makeLogRecord(told | {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR"})
-            sys.stderr.write(f"{self.format(record)}\n")
+            self._give_up(error)
 
 
 class JsonFormatter(logging.Formatter):

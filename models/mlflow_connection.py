@@ -52,8 +52,9 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-#: Files are sent and fetched with more patience than this product's short questions.
-TRANSFER_SECONDS = "120"
+#: Files are sent and fetched with more patience than this product's short questions. Who sends waits until MLflow has
+#: stored it all; who fetches, in the scheduler and `sync`, waits for the next bytes.
+TRANSFER_SECONDS, FETCH_SECONDS = "120", "20"
 CONNECT_SECONDS = 3.0
 SQLITE = "sqlite:///"
 HEAVY_MODULES = ("mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "skops.io")
@@ -140,14 +141,14 @@ def asks_mlflow(intent: str) -> Callable[[Callable[Concatenate[C, P], R]], Calla
 
 
 @contextmanager
-def patient_transfer() -> Iterator[None]:
+def patient_transfer(seconds: str = TRANSFER_SECONDS) -> Iterator[None]:
     """Long HTTP timeouts while files travel (MLflow reads them from the environment at each request)."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     usual = os.environ.get(name)
     if usual != ENVIRONMENT[name]:  # the user's own
         yield
         return
-    os.environ[name] = TRANSFER_SECONDS
+    os.environ[name] = seconds
     try:
         yield
     finally:
@@ -221,3 +222,4 @@ def _check_sqlite(path: Path) -> None:
 def _quieten() -> None:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a warning each time that it tries again

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Struct
 
-from models.mlflow_connection import MlflowConnection, RegistryError, asks_mlflow, is_absent, is_taken, patient_transfer
+from models.mlflow_connection import (
+    FETCH_SECONDS,
+    MlflowConnection,
+    RegistryError,
+    asks_mlflow,
+    is_absent,
+    is_taken,
+    patient_transfer,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -161,7 +169,8 @@ class Registry:
         if not run_id:
             raise RegistryError(f"{self.registered_name} has no version {version} with a bundle; see `models list`")
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".download-") as temporary, patient_transfer():
+        made = tempfile.TemporaryDirectory(dir=directory.parent, prefix=".download-")
+        with made as temporary, patient_transfer(FETCH_SECONDS):
             fetched = self._client.download_artifacts(run_id, BUNDLE_PATH, temporary)
             shutil.move(fetched, directory)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from config.alert_settings import AlertSettings
 from monitoring.alert_tables import deliveries, incident_events
@@ -72,13 +72,13 @@ class Outbox:
 
     def due_channels(self, now: datetime) -> list[str]:
         """Names of the channels that something is to be sent to now."""
-        due = select(deliveries.c.channel).distinct().where(*_due(now)).order_by(deliveries.c.channel)
+        due = select(deliveries.c.channel).distinct().where(*self._due(now)).order_by(deliveries.c.channel)
         with self._store.reading() as connection:
             return [str(name) for name in connection.execute(due).scalars()]
 
     def claim(self, channel: str, now: datetime) -> Delivery | None:
         """The oldest delivery that is due, counted as attempted and kept from other senders for a while."""
-        query = select(deliveries).where(*_due(now), deliveries.c.channel == channel).order_by(deliveries.c.id)
+        query = select(deliveries).where(*self._due(now), deliveries.c.channel == channel).order_by(deliveries.c.id)
         while True:
             with self._store.writing() as connection:
                 row = connection.execute(query.limit(1)).one_or_none()
@@ -127,8 +127,7 @@ class Outbox:
     def _claimed(self, connection: Connection, waiting: Delivery, now: datetime) -> Delivery | None:
         """None when another sender was faster."""
         attempts = waiting.attempts + 1
-        lease = timedelta(seconds=self._settings.timeout_seconds) + _MARGIN
-        until = now + max(self._wait_after(attempts), lease)
+        until = now + max(self._wait_after(attempts), self._lease)
         statement = (
             update(deliveries)
             .where(deliveries.c.id == waiting.id, *_unchanged(waiting))
@@ -139,19 +138,24 @@ class Outbox:
 
     def _wait_after(self, attempts: int) -> timedelta:
         seconds = self._settings.retry_seconds * 2.0 ** min(attempts - 1, 30)
-        return min(timedelta(seconds=min(seconds, 1e6)), max(LONGEST_WAIT, self._first_wait))
+        return min(timedelta(seconds=min(seconds, 1e6)), self._longest_wait)
 
     @property
-    def _first_wait(self) -> timedelta:
-        return timedelta(seconds=self._settings.retry_seconds)
+    def _longest_wait(self) -> timedelta:
+        return max(LONGEST_WAIT, timedelta(seconds=self._settings.retry_seconds))
+
+    @property
+    def _lease(self) -> timedelta:
+        return timedelta(seconds=self._settings.timeout_seconds) + _MARGIN
+
+    def _due(self, now: datetime) -> tuple[Any, ...]:
+        """Its time has come, or was set by a clock that has been set back since."""
+        d, beyond = deliveries.c, now + max(self._longest_wait, self._lease)
+        return d.status == "waiting", or_(d.next_attempt_at <= now, d.next_attempt_at > beyond)
 
     def _give_up(self, connection: Connection, delivery: Delivery, at: datetime, error: str) -> None:
         if _close(connection, delivery, status="failed", last_error=error):
             _note(connection, delivery, "alert_failed", at, {"attempts": delivery.attempts, "error": error})
-
-
-def _due(now: datetime) -> tuple[Any, ...]:
-    return deliveries.c.status == "waiting", deliveries.c.next_attempt_at <= now
 
 
 def _unchanged(delivery: Delivery) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -250,7 +250,7 @@ class Incidents:
         told = last_told(events)
         return (
             told is not None
-            and now - told >= self._policy.escalate_after
+            and not timedelta(0) <= now - told < self._policy.escalate_after  # the clock may have been set back
             and escalations_since_news(events) < self._policy.escalations
         )
 

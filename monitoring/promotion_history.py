@@ -80,6 +80,13 @@ class PromotionHistory:
             version: str | None = connection.execute(query).scalar()
         return version
 
+    def serving(self) -> str | None:
+        """The version that was put in service last, whatever clocks said; None before the first promotion."""
+        done = select(promotions.c.to_version).where(promotions.c.status == "done")
+        with self._store.reading() as connection:
+            version: str | None = connection.execute(done.order_by(promotions.c.id.desc()).limit(1)).scalar()
+        return version
+
     def in_service_since(self, version: str) -> datetime | None:
         """When the version was put in service the last time; None when that was never recorded."""
         query = select(func.max(promotions.c.done_at)).where(

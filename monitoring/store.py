@@ -28,6 +28,12 @@ from monitoring.plain_json import encode
 #: How long a writer waits for another one, and a connection for its server.
 LOCK_WAIT_SECONDS = 10.0
 CONNECT_SECONDS = 5
+#: A connection whose other side is gone without a word is given up after this long, by either side (up to three times
+#: as long, by how the kernel tries again). Else it would be a quarter of an hour, and two hours for the locks there.
+SILENCE_SECONDS = 10
+#: No statement of the product takes this long (a migration may), nor rests a transaction of it so long.
+STATEMENT_SECONDS, IDLE_SECONDS = 120, 300
+_KEEPALIVE = {"idle": 4, "interval": 3, "count": 2}
 _MIGRATION_LOCK = 0x6D6C6F7073  # PostgreSQL advisory lock: 'mlops'
 Record = TypeVar("Record")
 
@@ -135,6 +141,7 @@ class Store:
     def _migrate(self) -> None:
         with self.writing() as connection:
             if connection.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             revision = _stored_revision(connection)  # again: another process may have been first
             if revision is not None and not migrations.is_known(revision):
@@ -186,9 +193,33 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    if "connect_timeout" not in url.query:
-        url = url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
-    return create_engine(url, pool_pre_ping=True, **_json_options())
+    own = {name: value for name, value in _postgresql_patience().items() if name not in url.query}
+    engine = create_engine(url.update_query_dict(own), pool_pre_ping=True, **_json_options())
+    event.listen(engine, "connect", _bound_session)
+    return engine
+
+
+def _postgresql_patience() -> dict[str, str]:
+    """libpq's own parameters of a connection; the URL may say otherwise."""
+    return {
+        "connect_timeout": str(CONNECT_SECONDS),
+        "tcp_user_timeout": str(SILENCE_SECONDS * 1000),
+        **{f"keepalives_{name}": str(value) for name, value in _KEEPALIVE.items()},
+    }
+
+
+def _bound_session(connection: Any, _record: object) -> None:
+    """The same on the server's side, which else keeps the locks of a host that is gone; and bounds for a statement."""
+    bounds = {
+        "tcp_user_timeout": f"{SILENCE_SECONDS}s",
+        **{f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVE.items()},
+        "lock_timeout": f"{LOCK_WAIT_SECONDS:.0f}s",
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join(f"SET {name} = '{value}'" for name, value in bounds.items()))
+    connection.commit()
 
 
 def _json_options() -> dict[str, Any]:

@@ -21,10 +21,11 @@ from config.clock import Clock, utc_now
 from config.errors import ProductError
 from config.settings import Settings, registry_directory
 from models.bundle import Bundle, BundleError, Manifest, read_bundle, read_manifest, verify_bundle
-from models.mlflow_registry import Registry
+from models.mlflow_registry import Registry, RegistryError
 from models.serving_plan import PlanError, PlannedBundle, ServingPlan, plan_lock, read_plan, write_plan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
+from pipeline.registry_contact import note_contact
 
 log = logging.getLogger(__name__)
 STAGING = ".staging"
@@ -109,15 +110,25 @@ class Deployment:
             verify: read every file of the bundle in service, not only its manifest.
         """
         with plan_lock(self.directory):
-            version, plan = self.registry.champion(), self._plan()
-            if version is None:
-                return plan
-            if plan is None or plan.champion is None or not self._serves(plan.champion, version, verify):
-                plan = self._replace_plan(self._servable(version))
-                self._prune(version)
-            if record_moves:
+            try:
+                version, plan = self._followed(verify)
+            except (DeploymentError, RegistryError) as error:
+                note_contact(None, str(error))
+                raise
+            note_contact(self.clock())
+            if version is not None and record_moves:
                 self._record_move(version)
             return plan
+
+    def _followed(self, verify: bool) -> tuple[str | None, ServingPlan | None]:
+        """The registry's champion, and the plan that serves it."""
+        version, plan = self.registry.champion(), self._plan()
+        if version is None:
+            return None, plan
+        if plan is None or plan.champion is None or not self._serves(plan.champion, version, verify):
+            plan = self._replace_plan(self._servable(version))
+            self._prune(version)
+        return version, plan
 
     def has_leftovers(self) -> bool:
         """Whether there is something to `recover`, or a run at work."""
@@ -221,7 +232,7 @@ class Deployment:
 
     def _record_move(self, version: str) -> None:
         now = self.clock()
-        recorded = self.history.serving_at(now)
+        recorded = self.history.serving()
         if recorded == version or self.history.pending():
             return
         intent = self.history.intend(

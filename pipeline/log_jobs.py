@@ -7,18 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from config.clock import Clock, utc_now
 from config.settings import Settings, logs_directory, registry_directory
 from monitoring.log_ingestion import Ingestion, IngestionReport
 from monitoring.store import Store
+from pipeline.patience import Patience
 
 log = logging.getLogger(__name__)
 #: Between two turns, and how long one takes at most: whatever else this process does waits no longer.
 PAUSE_SECONDS, TURN_SECONDS = 2.0, 1.0
-#: After a failure: a locked store holds each attempt up for seconds.
-RETRY_SECONDS = 30.0
+#: After a failure. A locked store holds each attempt up for seconds.
+RETRY_SECONDS = 2.0
 #: How long a command waits for another process that reads; the scheduler has it for a turn at a time.
 BUSY_SECONDS = 10.0
 #: A command is silent about what is over by then.
@@ -36,18 +37,14 @@ class PatientReader:
     """Reads for a turn at a time, and leaves a store alone for a while that has just failed."""
 
     ingestion: Ingestion
-    seconds: Callable[[], float] = time.monotonic
-    _due: float = 0.0
+    patience: Patience = field(default_factory=lambda: Patience(RETRY_SECONDS))
 
     def turn(self) -> IngestionReport | None:
         """What was read; None while it waits after a failure."""
-        if self.seconds() < self._due:
+        if self.patience.left:
             return None
-        try:
+        with self.patience.attempt():
             return self.ingestion.run_once(TURN_SECONDS)
-        except Exception:
-            self._due = self.seconds() + RETRY_SECONDS
-            raise
 
 
 def read_to_end(
@@ -87,17 +84,18 @@ def reading_logs(settings: Settings) -> Iterator[None]:
 
 
 def _read_until(settings: Settings, ended: threading.Event) -> None:
-    told = ""
+    store, told = Store(settings.store_address), ""
+    ingestion, patience = ingestion_of(settings, store), Patience(RETRY_SECONDS)
     while not ended.is_set():
         try:
-            with Store(settings.store_address) as store:
-                ingestion = ingestion_of(settings, store)
-                while not ended.is_set():
-                    ingestion.run_once(TURN_SECONDS)
-                    told = ""
-                    ended.wait(PAUSE_SECONDS)
+            with patience.attempt():
+                store.open()
+                ingestion.run_once(TURN_SECONDS)
+            told = ""
         except Exception as error:
+            store.close()
             if str(error) != told:
                 log.error("the logs are not read into the store: %s", error)
             told = str(error)
-            ended.wait(RETRY_SECONDS)
+        ended.wait(patience.left or PAUSE_SECONDS)
+    store.close()

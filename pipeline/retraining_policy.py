@@ -77,4 +77,7 @@ class RetrainingPolicy:
 
     def _has_rested(self, now: datetime) -> bool:
         last = next(iter(self._runs.latest(1)), None)
-        return last is None or now - last.started_at >= timedelta(hours=self._settings.cool_down_hours)
+        if last is None:
+            return True
+        rest = timedelta(hours=self._settings.cool_down_hours)  # a start in the future is of a clock that was set back
+        return not timedelta(0) <= now - last.started_at < rest

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import schedule
-
 from config.clock import Clock, utc_now
 from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
@@ -38,9 +36,11 @@ from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
 from pipeline.metrics_exporter import exporting
 from pipeline.monitored_times import AsMonitored
 from pipeline.monitoring_jobs import performance_now
+from pipeline.patience import Patience
 from pipeline.recovery import Recovery
 from pipeline.retraining_watch import RetrainingWatch
 from pipeline.shutdown import Interrupted
+from pipeline.timetable import Timetable
 from pipeline.troubles import Troubles
 from pipeline.watches import Watches
 
@@ -83,7 +83,7 @@ class Scheduler:
         self.delivery = AlertDelivery(settings, store, clock)
         self.following = Following(clock)
         self.watches = Watches(settings, store, alerts, lambda: [*(job.name for job in self.jobs), "retrain"])
-        self.troubles = Troubles(alerts)
+        self.troubles = Troubles(alerts, settings.alerts.tolerated_outage_minutes * 60.0)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
         self.first_run = FirstRun(settings, self.deployment)
         self.logs = PatientReader(ingestion_of(settings, store, clock))
@@ -97,7 +97,8 @@ class Scheduler:
         ]
         self.retraining = AtMoments(settings.retraining.schedule)
         self.watch = RetrainingWatch(settings, store)
-        self.timetable = schedule.Scheduler()
+        self.timetable = Timetable()
+        self.patience = Patience(settings.deployment.sync_interval)
         self.child: subprocess.Popen[bytes] | None = None
         self._child_job = ""
         self._told: dict[str, str] = {}
@@ -124,17 +125,22 @@ class Scheduler:
 
     def tick(self) -> None:
         """Does what is due and looks after the child; never raises for a job."""
-        self.timetable.run_pending()
+        self.timetable.run_due()
         if self.child is not None and (code := self.child.poll()) is not None:
             self.child = None
             self._guarded("training", lambda: self._end_training(code))
 
-    def follow(self) -> None:
-        """Repairs what a kill left, and follows the registry; what stands in the way of that is reported."""
+    def follow(self) -> bool:
+        """Repairs what a kill left, and follows the registry; what stands in the way of that is reported.
+
+        A registry that is away or hangs is left alone for a while, so that other jobs get their time; False then.
+        """
+        if self.patience.left:
+            return False
         now = self.clock()
         self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
-            with self.following.attempt():
+            with self.patience.attempt(RegistryError), self.following.attempt():
                 self.deployment.sync(record_moves=True)
         except DeploymentError as error:
             self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
@@ -144,9 +150,13 @@ class Scheduler:
             raise
         self.troubles.settle("registry", now)
         self.troubles.settle("mlflow", now)
+        return True
 
-    def read_logs(self) -> None:
-        """Reads what was logged since the last time, for a second at most; what stands in the way is reported."""
+    def read_logs(self) -> bool:
+        """Reads what was logged since the last time, for a second at most; what stands in the way is reported.
+
+        False while it waits after a failure.
+        """
         now = self.clock()
         try:
             read = self.logs.turn()
@@ -155,6 +165,7 @@ class Scheduler:
             raise
         if read is not None:
             self.troubles.settle("logs", now)
+        return read is not None
 
     def monitor(self) -> CycleOutcome:
         """One cycle, over what is logged by now, or as much of it as can be read before others have waited long."""
@@ -171,13 +182,17 @@ class Scheduler:
         if self._is_retraining_due():
             self.watch.begin(self.clock())
             self.train("retrain")
-        elif self.first_run.is_due():
+        elif not self.patience.left and self._is_first_run_due():
             self.first_run.begin()
             self.train("run")
 
     def _is_retraining_due(self) -> bool:
         by_schedule = "schedule" in self.settings.retraining.triggers and self._is_due("retrain", self.retraining)
         return by_schedule or self.watch.is_due(self.clock())
+
+    def _is_first_run_due(self) -> bool:
+        with self.patience.attempt(RegistryError):
+            return self.first_run.is_due()
 
     def train(self, command: str) -> None:
         """Starts `main.py <command>` as a child, so that a crash or an out-of-memory kill is an ordinary failed run."""
@@ -205,13 +220,13 @@ class Scheduler:
         self._guarded("repair", self._repair_what_was_left)
 
     def _each(self, seconds: float, name: str, action: Callable[[], object]) -> None:
-        self.timetable.every(max(1, round(seconds))).seconds.do(self._guarded, name, action)
+        self.timetable.every(seconds, name, partial(self._guarded, name, action))
 
     def _guarded(self, name: str, action: Callable[[], object]) -> None:
-        """One failing job never stops the others; the same failure is logged once."""
+        """One failing job never stops the others; the same failure is logged once, until the job was done again."""
         try:
-            action()
-            self._told.pop(name, None)
+            if action() is not False:
+                self._told.pop(name, None)
         except Exception as error:
             if self._told.get(name) != str(error):
                 log.error("job %s failed: %s", name, error, exc_info=log.isEnabledFor(logging.DEBUG))

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from monitoring.alerts import Alerts
 from monitoring.incidents import Finding
 
-#: An MLflow or a store that was away for less: what is in service stays, and what is logged waits.
-TOLERATED_OUTAGE = timedelta(minutes=5)
+
+@dataclass
+class _Outage:
+    #: By the monotonic clock, as a wall clock may be set meanwhile.
+    began: float
+    #: What is to be reported once the store, which may be what is away, takes it.
+    untold: tuple[str, str] | None = None
 
 
 @dataclass
 class Troubles:
+    """`tolerated` is how many seconds something may be away for; what is in service stays, and what is logged waits."""
+
     alerts: Alerts
+    tolerated: float
+    seconds: Callable[[], float] = time.monotonic
     #: The cause that was last reported, by subject; empty when it is settled.
     _known: dict[str, str] = field(default_factory=dict)
-    #: Since when a subject that may be in trouble for a while is.
-    _since: dict[str, datetime] = field(default_factory=dict)
+    _outages: dict[str, _Outage] = field(default_factory=dict)
 
     def report(self, subject: str, cause: str, mend: str, now: datetime) -> None:
         """`mend` is the next command to type."""
@@ -27,8 +37,11 @@ class Troubles:
 
     def tolerate(self, subject: str, cause: str, mend: str, now: datetime) -> None:
         """Reports what has lasted: a shorter outage is nobody's concern."""
-        if now - self._since.setdefault(subject, now) >= TOLERATED_OUTAGE:
+        outage = self._outages.setdefault(subject, _Outage(self.seconds()))
+        if self.seconds() - outage.began >= self.tolerated:
+            outage.untold = (cause, mend)
             self.report(subject, cause, mend, now)
+            outage.untold = None
 
     def count(self, subject: str, cause: str, mend: str, now: datetime) -> None:
         """Reports also what was reported before: it has happened again."""
@@ -37,7 +50,14 @@ class Troubles:
         self._known[subject] = cause
 
     def settle(self, subject: str, now: datetime) -> None:
-        self._since.pop(subject, None)
+        """It is well; an outage that could not be told while it lasted is told now, as one that is over."""
+        outage = self._outages.get(subject)
+        if outage is not None and outage.untold is not None:
+            cause, mend = outage.untold
+            minutes = (self.seconds() - outage.began) / 60.0
+            self.count(subject, f"for {minutes:,.0f} minutes, until now: {cause}", mend, now)
+            outage.untold = None
         if self._known.get(subject) != "":
             self.alerts.settle(("pipeline",), None, (), now, subject=subject)
             self._known[subject] = ""
+        self._outages.pop(subject, None)

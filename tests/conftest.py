@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.stores import migrated_sqlite, store, store_kind, store_url, url
 
 if TYPE_CHECKING:
     from tests.trained import TrainedState
+    from tests.whole_system import System
 
 __all__ = ["migrated_sqlite", "postgres_server", "postgres_url", "store", "store_kind", "store_url", "url"]
 PROJECT = Path(__file__).resolve().parent.parent
@@ -108,6 +110,41 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Pat
     from tests.states import tiny_state
 
     return tiny_state(tmp_path_factory.mktemp("tiny"), mlflow_template)
+
+
+@pytest.fixture(scope="session")
+def whole_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Every part of the system in a process of its own, on two hosts: see tests/whole_system.py."""
+    from tests.whole_system import running_system
+
+    with running_system(tmp_path_factory.mktemp("whole")) as system:
+        yield system
+
+
+@pytest.fixture
+def system(whole_system: System) -> Iterator[System]:
+    """The whole system in good order, for a test that breaks a part of it; the next one finds it mended."""
+    yield whole_system
+    whole_system.mend()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives all tests of the whole system to one worker, first; so there is one of it, and the rest fills the others.
+
+    `--dist loadgroup` is for that, and does nothing under pytest 9.2 (pytest-xdist 3.8 sets a node's id in vain).
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    from tests.whole_system import FILES
+
+    class OneSystem(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0].rpartition("/")[2]
+            return "whole system" if file in shared else nodeid
+
+    shared = {f"test_{name}.py" for name in FILES}
+    return OneSystem(config, log) if config.getvalue("dist") == "load" else None
 
 
 _skipped: list[str] = []

@@ -22,6 +22,7 @@ from monitoring.prediction_log import PredictionLog
 from monitoring.store import Store, StoreError
 from pipeline import log_jobs
 from pipeline.log_jobs import BUSY_SECONDS, RETRY_SECONDS, PatientReader, ingestion_of, read_to_end, reading_logs
+from pipeline.patience import Patience
 from tests.command_line import json_of, run_command
 from tests.logged import count_of, prediction_lines
 from tests.states import deployment_in_force, environment_of, planned, state
@@ -77,7 +78,8 @@ def test_a_command_waits_for_the_one_that_reads_and_goes_on_without_it_in_the_en
 
 def test_a_store_that_failed_is_left_alone_for_a_while() -> None:
     now = [0.0]
-    reader = PatientReader(Turns(StoreError("locked"), IngestionReport(rows=1)), lambda: now[0])  # type: ignore[arg-type]
+    turns = Turns(StoreError("locked"), IngestionReport(rows=1))
+    reader = PatientReader(turns, Patience(RETRY_SECONDS, seconds=lambda: now[0]))  # type: ignore[arg-type]
     with pytest.raises(StoreError):
         reader.turn()
     assert reader.turn() is None

@@ -61,6 +61,32 @@ def test_each_day_has_its_file_and_old_ones_go(tmp_path: Path) -> None:
     assert (tmp_path / "other_20260101.log").exists()
 
 
+def test_a_clock_that_is_years_behind_does_not_delete_what_it_writes(tmp_path: Path) -> None:
+    handler = DailyFileHandler(tmp_path, "trial")
+    for day in range(KEPT_DAYS):
+        handler.emit(record("then", 1.7e9 + day * DAY))
+    handler.emit(record("now", 1e5))
+    handler.close()
+    assert (tmp_path / "trial_19700102.log").read_text() == "now\n"
+
+
+def test_a_full_disk_is_told_once_and_the_file_goes_on_when_there_is_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging("INFO", "trial", tmp_path)
+    *_, file = logging.getLogger().handlers
+    logging.getLogger().info("first")
+    file.stream.close()  # type: ignore[attr-defined]
+    file.stream = Path("/dev/full").open("a")  # type: ignore[attr-defined]  # noqa: SIM115
+    for number in range(3):
+        logging.getLogger().info("record %d", number)
+    shown = capsys.readouterr().err
+    assert (shown.count("No space left"), shown.count("record"), shown.count("Traceback")) == (1, 3, 0)
+    monkeypatch.setattr(file, "_retry_at", 0.0)
+    logging.getLogger().info("last")
+    assert "last" in next(tmp_path.iterdir()).read_text()
+
+
 def test_a_file_that_cannot_be_written_costs_the_file_alone(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", "trial", Path("/dev/null/logs"))
     logging.getLogger().info("still here")

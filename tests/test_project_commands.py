@@ -109,7 +109,12 @@ def test_in_ci_a_skipped_test_is_a_failure(tmp_path: Path, ci: str, code: int, b
     shutil.copy(PROJECT / "tests" / "conftest.py", tmp_path / "conftest.py")
     arguments = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)]
     result = subprocess.run(
-        arguments, env=os.environ | {"CI": ci}, capture_output=True, text=True, cwd=tmp_path, timeout=60
+        arguments,
+        env=os.environ | {"CI": ci, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
     )
     assert result.returncode == code, result.stdout
     assert ("in CI a skipped test is a failure" in result.stdout) == bool(code)

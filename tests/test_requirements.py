@@ -18,7 +18,6 @@ FOLDERS = ("config", "models", "monitoring", "pipeline", "api", "commands")
 NOT_IMPORTED = {
     *("gunicorn", "psycopg", "pyarrow", "openpyxl", "protobuf", "skops"),
     *("boto3", "flask-wtf"),  # by the MLflow server
-    "prometheus-client",
 }
 COMPILED = ("requirements", "requirements-serving", "requirements-dev")
 

@@ -177,7 +177,7 @@ def test_a_failing_job_is_told_to_a_channel_while_the_work_goes_on(
         first, *others = work.jobs
         work.jobs = [scheduler_module.Job(first.name, first.times, broken), *others]
         work.prepare()
-        work.timetable.run_all(0)
+        work.timetable.run_all()
         work.delivery.wait(30)
         assert hook.titles == ["[HIGH] pipeline: production_model"]
         assert "the drift job failed: the store is away" in hook.received[0]["message"]
@@ -221,7 +221,7 @@ def test_logs_are_read_every_few_seconds_and_by_the_next_scheduler_from_there(st
         log_rows(state, clock, rows, seed)
         with scheduler(clock) as work:
             work.prepare()
-            assert "logs" in {next(iter(job.job_func.args)) for job in work.timetable.jobs}
+            assert "logs" in work.timetable.names
             assert count_of(work.store, "predictions") == rows + (30 if seed == 2 else 0)
 
 
@@ -232,13 +232,12 @@ def test_logs_that_cannot_be_read_are_told_when_it_lasts_and_stop_no_other_job(s
         work.prepare()
         assert work.done == ["drift", "performance", "serving"]
         assert incidents() == []
-        clock.go_on(minutes=6)
-        work.logs.seconds = lambda: 1e12
+        work.logs.patience.seconds = work.troubles.seconds = lambda: 1e12
         work._guarded("logs", work.read_logs)
         (told,) = incidents()
         assert "the logs are not read: " in told.cause and "is no UUID" in told.cause
         (state / "source_id").unlink()
-        work.logs.seconds = lambda: 2e12
+        work.logs.patience.seconds = lambda: 2e12
         work.read_logs()
         assert incidents() == []
         assert count_of(work.store, "predictions") == 3
@@ -306,7 +305,7 @@ def test_an_mlflow_that_is_down_stops_no_job_and_is_told_when_it_lasts(
         work.prepare()
         assert work.done == ["drift", "performance", "serving"]
         assert incidents() == []
-        clock.go_on(minutes=6)
+        work.patience.seconds = work.troubles.seconds = lambda: 1e12
         work._guarded("sync", work.follow)
         assert ["MLflow cannot be reached" in one.cause for one in incidents()] == [True]
         monkeypatch.undo()

@@ -99,6 +99,7 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
     ("alerts.tell_resolved", [True, False], [1, "yes"]),
     ("alerts.attempts", [1, 100], [0, 101]),
     ("alerts.retry_seconds", [0.1, 86400], [0, 86401]),
+    ("alerts.tolerated_outage_minutes", [0, 1440], [-1, 1441]),
     ("alerts.timeout_seconds", [0.1, 300], [0, 301]),
     ("deployment.model_serve_host", ["0.0.0.0", "::1"], [""]),
     ("deployment.model_serve_port", [1, 65535], [0, 65536, "5000"]),
