@@ -102,10 +102,16 @@ def test_each_alert_says_what_how_much_what_next_and_where_to_read(name: str) ->
     assert re.search(r"\$value|\d", rule["annotations"]["description"]), "it says no size"
 
 
+def test_the_runbook_has_a_part_for_each_alert_and_for_no_other() -> None:
+    text = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^### (\w+)$", text, flags=re.MULTILINE)) == sorted(ALERTS)
+
+
 def test_each_next_command_is_one_of_the_product() -> None:
     from main import cli
 
     for name, rule in ALERTS.items():
+        assert "exec api python" not in rule["annotations"]["next"], "the image of the server holds no command line"
         for words in NEXT_COMMAND.findall(rule["annotations"]["next"]):
             group, *command = words.split()
             assert group in cli.commands, (name, words)
