@@ -103,7 +103,7 @@ def test_each_alert_says_what_how_much_what_next_and_where_to_read(name: str) ->
 
 
 def test_the_runbook_has_a_part_for_each_alert_and_for_no_other() -> None:
-    text = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = (DOCKER.parent / "docs" / "operations.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^### (\w+)$", text, flags=re.MULTILINE)) == sorted(ALERTS)
 
 
