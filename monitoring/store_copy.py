@@ -84,8 +84,10 @@ def _refuse_other_tables(target: Store) -> None:
 
 
 def _take_for_itself(connection: Connection, target: Store) -> None:
-    """Until the end nobody else writes to the target; raises `CopyError` when somebody has."""
+    """Until the end nobody else writes to the target, and the copy may take as long as it takes, unlike what else is
+    done with a store; raises `CopyError` when somebody has written there."""
     names = ", ".join(metadata.tables)
+    connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"))
     connection.execute(text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
     for table in metadata.sorted_tables:
         if connection.execute(select(table).limit(1)).first() is not None:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,6 +81,17 @@ def test_people_see_the_rows_of_each_table_and_the_next_step(source: Store, post
     assert shown.exit_code == 0, shown.output
     assert f"{ROWS:>12}  labelled_rows" in shown.stdout
     assert "next: set store.url (or MLOPS_STORE__URL) to postgresql+psycopg://tester@127.0.0.1" in shown.stdout
+
+
+def test_a_copy_may_take_longer_than_any_other_statement(
+    source: Store, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.store.STATEMENT_SECONDS", 1)
+    monkeypatch.setattr("monitoring.store_copy._TELL_SECONDS", 0.0)
+    pauses = iter([1.5])
+    with Store(postgres_url) as target:
+        copied = copy_store(source, target, lambda _: time.sleep(next(pauses, 0.0)))
+    assert copied.rows == ROWS * len(metadata.tables) - 1
 
 
 @pytest.mark.parametrize("lock", ["scheduler", "pipeline"])
