@@ -104,6 +104,7 @@ def check(addresses: Addresses, wait: float, *, restarts: bool) -> None:
     )
     row = sample_row(get(f"{addresses.api_url}/model_info", addresses.key))
     version = check_prediction(addresses, row)
+    wait_for(lambda: status_of(f"{addresses.mlflow}/health") == 200, PATIENCE_SECONDS, "MLflow; see: docker compose ps")
     check_run(addresses, version)
     wait_for(lambda: not targets_down(addresses), PATIENCE_SECONDS, lambda: f"targets: {targets_down(addresses)}")
     tell("every target of Prometheus is up")
