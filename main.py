@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from commands.alert_groups import alerts, incidents, monitors
 from commands.shell import JSON_OPTION
+from commands.shell import moment_option as _moment_option
 from commands.shell import prepare_process as _prepare_process
 from commands.shell import print_json as _print_json
 from commands.shell import report as _report
@@ -280,14 +282,23 @@ def models_rollback(why: str, as_json: bool) -> None:
 
 
 @models.command("history")
+@click.option(
+    "--at",
+    metavar="TIME",
+    callback=_moment_option,
+    help="Which version served then instead: 2026-11-24T12:00Z, or a date; UTC without a zone.",
+)
 @JSON_OPTION
-def models_history(as_json: bool) -> None:
-    """What was promoted when, by whom and why; newest first."""
-    from commands.console import print_history
-    from commands.model_versions import promotion_history
+def models_history(at: datetime | None, as_json: bool) -> None:
+    """What was promoted when, by whom and why, newest first; or which version served at a time."""
+    from commands.console import print_history, print_served_at
+    from commands.model_versions import promotion_history, served_at
 
     _prepare_process()
-    _report(as_json, promotion_history(), print_history)
+    if at is not None:
+        _report(as_json, served_at(at), print_served_at)
+    else:
+        _report(as_json, promotion_history(), print_history)
 
 
 @cli.command()

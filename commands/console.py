@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from commands.doctor import Finding
-    from commands.model_versions import Comparison, SyncOutcome, VersionDetail
+    from commands.model_versions import Comparison, ServedAt, SyncOutcome, VersionDetail
     from commands.status import InService, Status
     from models.mlflow_registry import VersionInfo
     from monitoring.cycle import CycleOutcome
@@ -171,6 +171,11 @@ def print_history(moves: Sequence[Promotion]) -> None:
         for move in moves
     ]
     show_table(rows, ("when", "from", "to", "kind", "by", "why"), right=(1, 2))
+
+
+def print_served_at(found: ServedAt) -> None:
+    what = "nothing was in service" if found.model_version is None else f"version {found.model_version} was in service"
+    say(f"{what} at {found.at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def print_sync(outcome: SyncOutcome) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -40,6 +41,12 @@ class Comparison(Struct, frozen=True, kw_only=True):
     second: VersionInfo
     #: Metric to (first, second, second - first); a figure that one lacks is None.
     metrics: dict[str, tuple[float | None, float | None, float | None]]
+
+
+class ServedAt(Struct, frozen=True, kw_only=True):
+    at: datetime
+    #: None when nothing was in service yet.
+    model_version: str | None
 
 
 class SyncOutcome(Struct, frozen=True, kw_only=True):
@@ -115,6 +122,15 @@ def promotion_history() -> list[Promotion]:
         return []
     with Store(address) as store:
         return PromotionHistory(store).latest(1000)
+
+
+def served_at(at: datetime) -> ServedAt:
+    """Which version served at a time."""
+    address = load_settings().store_address
+    if is_absent_sqlite(address):
+        return ServedAt(at=at, model_version=None)
+    with Store(address) as store:
+        return ServedAt(at=at, model_version=PromotionHistory(store).serving_at(at))
 
 
 def sync_now() -> SyncOutcome:

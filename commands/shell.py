@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -18,6 +19,19 @@ def prepare_process(name: str = "main", level: str | None = "WARNING", grace: fl
 
     configure_logging(level or load_settings().logging.level, name)
     end_on_signals(grace or GRACE_SECONDS)
+
+
+def moment_option(_: click.Context, __: click.Parameter, text: str | None) -> datetime | None:
+    """Callback of an option that takes a time: ISO 8601, in UTC without a zone; a date is its first moment."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no date or time of ISO 8601, such as 2026-11-24 or 2026-11-24T12:00Z"
+        ) from None
 
 
 def report(as_json: bool, value: Any, show: Callable[[Any], None]) -> None:

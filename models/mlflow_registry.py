@@ -69,26 +69,12 @@ class Registry:
         """The version in production; None before the first promotion."""
         return self._aliases().get(CHAMPION)
 
-    @asks_mlflow("tell which version is the challenger")
-    def challenger(self) -> str | None:
-        """The version in staging, if any."""
-        return self._aliases().get(CHALLENGER)
-
     @asks_mlflow("move the alias `champion`")
     def set_champion(self, version: str) -> None:
         """Moves the alias, then the stages of all versions; the first is what counts."""
         if self._aliases().get(CHALLENGER) == version:
             self._client.delete_registered_model_alias(self.registered_name, CHALLENGER)
         self._client.set_registered_model_alias(self.registered_name, CHAMPION, version)
-        self.align_stages()
-
-    @asks_mlflow("move the alias `challenger`")
-    def set_challenger(self, version: str | None) -> None:
-        """Puts a version in staging; None takes away the one that is there."""
-        if version is not None:
-            self._client.set_registered_model_alias(self.registered_name, CHALLENGER, version)
-        elif CHALLENGER in self._aliases():
-            self._client.delete_registered_model_alias(self.registered_name, CHALLENGER)
         self.align_stages()
 
     @asks_mlflow("set a version's stage")

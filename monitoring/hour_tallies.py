@@ -122,11 +122,6 @@ def latency_quantile(counts: Counts, share: float) -> float | None:
     return float(LATENCY_EDGES[min(position, len(LATENCY_EDGES) - 1)])
 
 
-def hour_of(moment: int) -> datetime:
-    """The first moment of the hour that holds this one (microseconds since 1970)."""
-    return EPOCH + timedelta(hours=moment // (HOUR_SECONDS * _MILLION))
-
-
 def _groups(lines: Sequence[LoggedPrediction], moments: Sequence[int]) -> Iterator[tuple[HourKey, Sequence[int]]]:
     length = HOUR_SECONDS * _MILLION
     keys = [

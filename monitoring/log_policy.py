@@ -19,6 +19,7 @@ import msgspec
 
 from config.home import state_home
 from config.settings import ConfigurationError, Settings
+from monitoring.first_use import read_or_make
 
 KEY_FILE = "log_hash.key"
 KEY_VARIABLE = "MLOPS_LOG_HASH_KEY"
@@ -57,10 +58,6 @@ class FieldPolicy:
             if name not in self._dropped
         }
 
-    def touches(self, name: str) -> bool:
-        """Whether a field is not logged as it was sent."""
-        return name in self._dropped or name in self._hashed
-
     def _hash(self, value: Any) -> str:
         digest = hashlib.blake2b(msgspec.json.encode(value), key=self._key, digest_size=_DIGEST_BYTES)
         return HASH_PREFIX + digest.hexdigest()
@@ -71,7 +68,7 @@ def hash_key(path: Path | None = None) -> bytes:
     given = os.environ.get(KEY_VARIABLE, "").encode()
     path = path or state_home() / KEY_FILE
     try:
-        found = given or _read_or_make(path)
+        found = given or read_or_make(path, _new_key, mode=0o600).strip()
     except OSError as error:
         raise PolicyError(
             f"{path}: logging.fields asks for hashes, and the key cannot be used: {error.strerror}"
@@ -82,23 +79,5 @@ def hash_key(path: Path | None = None) -> bytes:
     return hashlib.sha256(found).digest()
 
 
-def _read_or_make(path: Path) -> bytes:
-    """Two processes that make it at once end with the same one: the link fails for the second."""
-    try:
-        return path.read_bytes().strip()
-    except FileNotFoundError:
-        pass
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(secrets.token_hex(32) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
-    return path.read_bytes().strip()
+def _new_key() -> str:
+    return secrets.token_hex(32)

@@ -6,7 +6,6 @@ It stands in the file `source_id` under the state root, which is also the lock t
 from __future__ import annotations
 
 import fcntl
-import os
 import socket
 import uuid
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from sqlalchemy import select
 
 from config.errors import ProductError
 from config.home import under_home
+from monitoring.first_use import read_or_make
 from monitoring.store import Store, upsert
 from monitoring.tables import log_sources
 
@@ -37,13 +37,17 @@ def source_path() -> Path:
 def source_uuid(path: Path) -> str:
     """This state root's UUID, made at its first use; raises `SourceError`."""
     try:
-        return str(uuid.UUID(_read_or_make(path).strip()))
+        return str(uuid.UUID(read_or_make(path, _new_uuid).decode().strip()))
     except OSError as error:
         raise SourceError(f"{path}: the UUID of this state root cannot be used: {error.strerror}") from None
     except ValueError:
         raise SourceError(
             f"{path}: is no UUID; move the file away, and the logs are read from their beginning"
         ) from None
+
+
+def _new_uuid() -> str:
+    return str(uuid.uuid4())
 
 
 def register_source(store: Store, path: Path, now: datetime) -> int:
@@ -88,24 +92,3 @@ def sole_reader(path: Path) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-def _read_or_make(path: Path) -> str:
-    """Two processes that make it at once end with the same one: the link fails for the second."""
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        pass
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as stream:
-        stream.write(f"{uuid.uuid4()}\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
-    return path.read_text()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,48 +137,6 @@ class PredictionLog:
 
     def close(self) -> None:
         self._log.close()
-
-
-class PredictionLines:
-    """Iterates the whole lines of a period, oldest file first.
-
-    `fragments` counts the lines set aside so far: those that are no prediction line, the remains of writes cut short.
-    The last line of a file without its newline may still be being written, and is left out uncounted.
-    """
-
-    def __init__(self, directory: Path, since: datetime, until: datetime) -> None:
-        self.fragments = 0
-        self._directory = directory
-        self._since = since
-        self._until = until
-        self._decoder = msgspec.json.Decoder(PredictionLine)
-
-    def __iter__(self) -> Iterator[PredictionLine]:
-        for path in self._files():
-            with path.open("rb") as stream:
-                for content in stream:
-                    line = self._decode(content)
-                    if line is not None and self._since <= line.timestamp < self._until:
-                        yield line
-
-    def _files(self) -> list[Path]:
-        first, last = (f"{PREDICTIONS}_{day_of(moment)}.jsonl" for moment in (self._since, self._until))
-        found = self._directory.glob(f"{PREDICTIONS}_{'[0-9]' * 8}.jsonl")
-        return sorted(path for path in found if first <= path.name <= last)
-
-    def _decode(self, content: bytes) -> PredictionLine | None:
-        if content == b"\n" or not content.endswith(b"\n"):
-            return None
-        try:
-            return self._decoder.decode(content)
-        except ValueError:  # msgspec's errors, and bytes that are no UTF-8
-            self.fragments += 1
-            return None
-
-
-def read_predictions(directory: Path, since: datetime, until: datetime) -> PredictionLines:
-    """The prediction lines with `since` <= timestamp < `until` (aware datetimes), by file and position."""
-    return PredictionLines(directory, since, until)
 
 
 def day_of(moment: datetime) -> str:

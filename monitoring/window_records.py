@@ -41,8 +41,6 @@ class ServedHours(Struct, frozen=True, kw_only=True):
 
     since: datetime
     model_version: str
-    experiment: str
-    arm: str
     predictions: int
     warned_rows: int
     #: Rows by the code of a warning.
@@ -105,21 +103,10 @@ def start_of(store: Store, version: str, until: datetime, least: timedelta, most
     return since
 
 
-def served_hours(
-    store: Store, since: datetime, until: datetime, version: str | None = None, *, by_day: bool = True
-) -> list[ServedHours]:
-    """Volume, latency and warnings by day (UTC) or hour, version and arm, over all hosts, oldest first."""
-
-    def key_of(row: Row[Any]) -> HourKey:
-        return HourKey(day_start(row.hour) if by_day else row.hour, row.model_version, row.experiment, row.arm)
-
-    return _served_by(store, since, until, version, key_of)
-
-
 def served_versions(
     store: Store, since: datetime, until: datetime, version: str | None = None, *, by_day: bool = True
 ) -> list[ServedHours]:
-    """The same by version alone, all its arms together: by day, or over the whole window as one."""
+    """Volume, latency and warnings by version, over all hosts and arms: by day (UTC), or the whole window as one."""
 
     def key_of(row: Row[Any]) -> HourKey:
         return HourKey(day_start(row.hour) if by_day else hour_start(since), row.model_version)
@@ -259,8 +246,6 @@ def _served(key: HourKey, tally: HourTally) -> ServedHours:
     return ServedHours(
         since=key.hour,
         model_version=key.model_version,
-        experiment=key.experiment,
-        arm=key.arm,
         predictions=tally.rows,
         warned_rows=tally.warned_rows,
         warnings=dict(tally.warnings),

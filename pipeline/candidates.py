@@ -108,15 +108,6 @@ CANDIDATES: dict[str, Candidate] = {
 }
 
 
-def candidate_pipeline(name: str, schema: Schema, parameters: Mapping[str, Any], seed: int, jobs: int = 1) -> Pipeline:
-    """The whole unfitted pipeline of a candidate, from a table to class probabilities.
-
-    Raises:
-        InputError: the configuration gives the candidate a parameter that it does not have, or a value it refuses.
-    """
-    return whole_pipeline(matrix_pipeline(name, schema, parameters, seed, jobs), schema)
-
-
 def matrix_pipeline(
     name: str,
     schema: Schema,
@@ -125,9 +116,12 @@ def matrix_pipeline(
     jobs: int = 1,
     without: Collection[int] = (),
 ) -> Pipeline:
-    """The part that is fitted, from the encoded float32 matrix on; raises as `candidate_pipeline`.
+    """The unfitted part that is to be fitted, from the encoded float32 matrix to class probabilities.
 
     Columns of the matrix whose positions are in `without` are not read.
+
+    Raises:
+        InputError: the configuration gives the candidate a parameter that it does not have, or a value it refuses.
     """
     candidate = CANDIDATES[name]
     estimator = _estimator(candidate, parameters, seed, jobs)

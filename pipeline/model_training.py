@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from config.errors import ProductError
 from config.settings import Settings
-from models.encoding import Encoder, Matrix
-from models.frame import frame_to_raw
+from models.encoding import Matrix
 from models.metrics import METRICS, Labels
 from models.schema import Schema
 from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline
@@ -27,7 +26,6 @@ from pipeline.progress import Progress, Silent
 from pipeline.training_tasks import REFIT, Outcome, OutOfFold, Task, Work, class_probabilities, job_count, run_tasks
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sklearn.pipeline import Pipeline
 
 _LEAST_OF_WHOLE = 0.45
@@ -37,7 +35,6 @@ __all__ = [
     "TrainingError",
     "class_probabilities",
     "select",
-    "train_candidates",
     "train_on_matrix",
 ]
 
@@ -134,28 +131,6 @@ class _Entry:
         )
 
 
-def train_candidates(
-    frame: pd.DataFrame,
-    y: Labels,
-    schema: Schema,
-    settings: Settings,
-    progress: Progress | None = None,
-    *,
-    time: NDArray[np.float64] | None = None,
-) -> list[CandidateResult]:
-    """Trains every configured candidate on the training rows (`frame`, `y`), and on nothing else.
-
-    Args:
-        frame: The features of the training rows.
-        y: (rows,) class indices into `schema.classes`.
-        time: (rows,) moments, when rows were split by time: cross-validation then goes forward in time.
-
-    Returns and raises as `train_on_matrix`.
-    """
-    matrix = Encoder(schema).encode(frame_to_raw(schema, frame))
-    return train_on_matrix(matrix, y, schema, settings, progress, time=time)
-
-
 def train_on_matrix(
     matrix: Matrix,
     y: Labels,
@@ -165,7 +140,12 @@ def train_on_matrix(
     *,
     time: NDArray[np.float64] | None = None,
 ) -> list[CandidateResult]:
-    """`train_candidates` for rows that are encoded already: `matrix` is (rows, width of the schema's encoder).
+    """Trains every configured candidate on the training rows, and on nothing else.
+
+    Args:
+        matrix: (rows, width of the schema's encoder) the encoded rows.
+        y: (rows,) class indices into `schema.classes`.
+        time: (rows,) moments, when rows were split by time: cross-validation then goes forward in time.
 
     Returns:
         One result for each candidate, in the configuration's order; a failed one has its reason and no pipeline.

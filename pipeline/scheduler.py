@@ -220,7 +220,7 @@ class Scheduler:
         self._guarded("repair", self._repair_what_was_left)
 
     def _each(self, seconds: float, name: str, action: Callable[[], object]) -> None:
-        self.timetable.every(seconds, name, partial(self._guarded, name, action))
+        self.timetable.every(seconds, partial(self._guarded, name, action))
 
     def _guarded(self, name: str, action: Callable[[], object]) -> None:
         """One failing job never stops the others; the same failure is logged once, until the job was done again."""

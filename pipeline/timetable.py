@@ -24,13 +24,9 @@ class Timetable:
         self._scheduler = schedule.Scheduler()
         self._zero = self._zero_of_the_other_clock()
 
-    def every(self, seconds: float, name: str, action: Callable[[], object]) -> None:
+    def every(self, seconds: float, action: Callable[[], object]) -> None:
         """From now on, the first time after `seconds`."""
-        self._scheduler.every(max(1, round(seconds))).seconds.do(action).tag(name)
-
-    @property
-    def names(self) -> set[str]:
-        return {str(tag) for job in self._scheduler.jobs for tag in job.tags}
+        self._scheduler.every(max(1, round(seconds))).seconds.do(action)
 
     def run_due(self) -> None:
         """Does what is due, each once, however often it was missed; the next time counts from the end of it."""
@@ -40,10 +36,6 @@ class Timetable:
                 job.next_run += moved
             self._zero += moved
         self._scheduler.run_pending()
-
-    def run_all(self) -> None:
-        """Does everything now."""
-        self._scheduler.run_all()
 
     def _zero_of_the_other_clock(self) -> datetime:
         """What the local wall clock, by which `schedule` goes, showed when the other one was at 0."""

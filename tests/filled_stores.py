@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from alembic import command
 from sqlalchemy import JSON, Column, Connection, DateTime, Float, Integer, LargeBinary, MetaData, String, types
 
 from monitoring import migrations
@@ -24,6 +25,11 @@ def at_revision(url: str, revision: str) -> Store:
     with store.writing() as connection:
         migrations.upgrade(connection, revision)
     return store
+
+
+def downgrade(connection: Connection, revision: str = "base") -> None:
+    """Back to an older release, in the caller's transaction. Rows of dropped tables are lost."""
+    command.downgrade(migrations.alembic_configuration(connection), revision)
 
 
 def fill(connection: Connection, first: int = 0, tables: MetaData | None = None) -> None:

@@ -85,7 +85,7 @@ def _counts(version: str, day: date, sample: LabelledSample) -> list[OutcomeCoun
     since = datetime(day.year, day.month, day.day, tzinfo=NOON.tzinfo)
     return [
         OutcomeCount(
-            since=since, model_version=version, experiment="", arm="", predicted=CLASSES[predicted],
+            since=since, model_version=version, predicted=CLASSES[predicted],
             actual=CLASSES[actual], rows=int(cell.sum()), delay_seconds=int(sample.delay_seconds[cell].sum()),
             scored_rows=int(cell.sum()), log_loss=float(sample.log_loss[cell].sum()),
             brier=float(sample.brier[cell].sum()),
@@ -98,7 +98,7 @@ def _counts(version: str, day: date, sample: LabelledSample) -> list[OutcomeCoun
 
 def _served(version: str, since: datetime, predictions: int) -> ServedHours:
     return ServedHours(
-        since=since, model_version=version, experiment="", arm="", predictions=predictions,
+        since=since, model_version=version, predictions=predictions,
         warned_rows=predictions // 50, warnings={}, fallback_rows=0, mean_latency_ms=2.4, p95_latency_ms=5.1,
         mean_max_probability=0.84,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from monitoring.incidents import Incidents
 from monitoring.monitors import Monitors
 from monitoring.store import Store
 from tests.alerting import NOON, alerting, channel, drift, incidents_of, later
+from tests.filled_stores import downgrade
 
 TEAM = alerting(channel())
 KEPT = "id, kind, severity, status, model_version, fingerprint, opened_at, resolved_at, cause, features, next, count"
@@ -24,7 +25,7 @@ def as_before(store: Store) -> list[object]:
     incidents.acknowledge(2, later(1))
     incidents.resolve(3, later(2))
     with store.writing() as connection:
-        migrations.downgrade(connection, "0002")
+        downgrade(connection, "0002")
         return list(connection.execute(text(f"SELECT {KEPT} FROM incidents ORDER BY id")))
 
 

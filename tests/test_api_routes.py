@@ -23,11 +23,11 @@ from api.routes import EXTENSION, Services
 from config.settings import ConfigurationError, Settings, decode_settings
 from models.bundle import MANIFEST, MODEL
 from models.serving_plan import PLAN, ServingPlan, write_plan
-from monitoring.prediction_log import PredictionLog, read_predictions
+from monitoring.prediction_log import PredictionLog
 from tests.bundles import promote, sample_bundle, sample_model, sample_row, serve_sample
+from tests.log_reading import logged_lines
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -92,13 +92,13 @@ def test_fault_13_a_row_and_a_list_have_one_shape(client: FlaskClient) -> None:
 
 def test_fault_18_every_answered_id_is_in_the_log(client: FlaskClient, tmp_path: Path) -> None:
     answered = [id_ for _ in range(3) for id_ in post(client, [sample_row()] * 2).get_json()["prediction_id"]]
-    assert [line.prediction_id for line in read_predictions(tmp_path / "logs", *EVER)] == answered
+    assert [line.prediction_id for line in logged_lines(tmp_path / "logs")] == answered
 
 
 def test_the_request_id_of_a_client_is_in_reply_and_log(client: FlaskClient, tmp_path: Path) -> None:
     reply = client.post("/predict", json=sample_row(), headers={"X-Request-ID": "trace-1"})
     assert reply.headers["X-Request-ID"] == "trace-1"
-    assert next(iter(read_predictions(tmp_path / "logs", *EVER))).request_id == "trace-1"
+    assert logged_lines(tmp_path / "logs")[0].request_id == "trace-1"
 
 
 def test_a_request_id_that_no_log_should_hold_is_replaced(client: FlaskClient) -> None:

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from api.keys import create_key, revoke_key
-from monitoring.prediction_log import read_predictions
 from tests.bundles import promote, sample_bundle, sample_row, serve_sample
+from tests.log_reading import logged_lines
 from tests.raw_http import exchange_raw, request
 from tests.test_server_metrics import NOON, value
-from tests.test_server_process import EVER, GUNICORN, Server, Traffic, exchange, running, wait_for
+from tests.test_server_process import GUNICORN, Server, Traffic, exchange, running, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -90,7 +90,7 @@ def fill(server: Server) -> list[str]:
 
 
 def logged(home: Path) -> Counter[str]:
-    return Counter(line.prediction_id for line in read_predictions(home / "logs", *EVER))
+    return Counter(line.prediction_id for line in logged_lines(home / "logs"))
 
 
 def assert_all_logged(home: Path, answered: list[str]) -> None:

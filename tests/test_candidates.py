@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from models.schema import Feature, Schema
-from pipeline.candidates import CANDIDATES, candidate_pipeline, check_search_space, matrix_pipeline, unreadable_columns
+from pipeline.candidates import CANDIDATES, check_search_space, matrix_pipeline, unreadable_columns
 from pipeline.errors import InputError
 from tests.made_tables import MadeTable, made_table
+from tests.pipelines import candidate_pipeline
 
 NAMES = tuple(CANDIDATES)
 SMALL = {"random_forest": "n_estimators", "gradient_boosting": "n_estimators", "hist_gradient_boosting": "max_iter"}

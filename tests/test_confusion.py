@@ -23,7 +23,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 def counts_of(actual: Sequence[ClassLabel], predicted: Sequence[ClassLabel]) -> list[OutcomeCount]:
     return [
         OutcomeCount(
-            since=NOON, model_version="1", experiment="", arm="", predicted=guess, actual=truth, rows=rows,
+            since=NOON, model_version="1", predicted=guess, actual=truth, rows=rows,
             delay_seconds=0, scored_rows=0, log_loss=0.0, brier=0.0,
         )
         for (truth, guess), rows in Counter(zip(actual, predicted, strict=True)).items()

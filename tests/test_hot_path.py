@@ -16,11 +16,11 @@ from api.app import create_app
 from api.hot_path import HotPath
 from api.routes import EXTENSION, Services
 from config.settings import decode_settings
-from monitoring.prediction_log import LogError, read_predictions
+from monitoring.prediction_log import LogError
 from tests.bundles import sample_row, serve_sample
+from tests.log_reading import logged_lines
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def make_app(folder: Path, **sections: Any) -> Flask:
@@ -107,7 +107,7 @@ def test_a_request_without_an_id_is_known_by_its_first_prediction(tmp_path: Path
     reply = client.post("/predict", json=[sample_row()] * 2)
     first = reply.get_json()["prediction_id"][0]
     assert reply.headers["X-Request-ID"] == first
-    assert {line.request_id for line in read_predictions(tmp_path / "logs", *EVER)} == {first}
+    assert {line.request_id for line in logged_lines(tmp_path / "logs")} == {first}
 
 
 def test_a_failure_of_the_core_is_a_problem_and_leaves_nothing_taken(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.tensors import datatype_of
-from monitoring.prediction_log import read_predictions
 from tests.bundles import SAMPLE_SCHEMA, random_rows, sample_row, serve_sample
 from tests.live_server import listening
+from tests.log_reading import logged_lines
 from tests.test_api_routes import look, make_app
 
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 ROWS = [*random_rows(3), sample_row(city="Wien")]
 INFER = "/v2/models/production_model/infer"
 NUMPY = {"FP64": np.float64, "FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "BOOL": np.bool_}
@@ -91,7 +89,7 @@ def test_tritonclient_reads_the_answers_of_predict_which_are_logged_alike(
     assert (told["id"], told["model_version"]) == ("mine", "1")
     assert msgspec.json.decode(told["parameters"]["classes"]) == expected["classes"]
     assert msgspec.json.decode(told["parameters"]["warnings"]) == expected["warnings"]
-    lines = list(read_predictions(tmp_path / "logs", *EVER))
+    lines = logged_lines(tmp_path / "logs")
     ids = [text.decode() for text in result.as_numpy("prediction_id")]
     assert [line.prediction_id for line in lines] == expected["prediction_id"] + ids
     assert [line.input_data for line in lines[:4]] == [line.input_data for line in lines[4:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +14,12 @@ import pytest
 
 from config.settings import LabelSettings, Settings
 from monitoring.ids import uuid7
-from monitoring.log_lines import id_bytes
+from monitoring.labelled_reading import LabelledRows
+from monitoring.labelled_rows import label_of
 from monitoring.log_places import KEPT_FRAGMENTS
 from monitoring.log_source import COPY_SEEN, SourceError, sole_reader, source_uuid
 from monitoring.log_tail import Limits
-from monitoring.outcome_records import (
-    counted_outcomes,
-    outcome_history,
-    rows_to_train_on,
-    scored_outcomes,
-)
+from monitoring.outcome_records import counted_outcomes
 from monitoring.store import Store
 from monitoring.window_records import window
 from tests.logged import NOON, PROFILER, Host, count_of, keeping, prediction_lines, rows_of, write_version
@@ -45,6 +42,10 @@ def counts(store: Store) -> dict[tuple[object, object], int]:
     """Labelled rows by what was predicted and what it was."""
     found = counted_outcomes(store, NOON - 90 * DAY, NOON + 90 * DAY)
     return {(one.predicted, one.actual): one.rows for one in found}
+
+
+def inputs_to_train_on(store: Store) -> list[dict[str, object]]:
+    return [json.loads(row.input_data) for row in LabelledRows(store).newest(1000)]
 
 
 # Whole lines, once
@@ -172,7 +173,7 @@ def test_lines_that_come_again_in_a_replaced_file_are_known_by_their_ids(host: H
     assert (report.rows, report.replaced, served_rows(host.store)) == (2, 1, 14)
     host.feed_back((lines[11].prediction_id, "yes"))  # found where it stands now
     host.ingestion.run_once()
-    assert [row.input_data for row in rows_to_train_on(host.store, NOON, NOON + DAY)] == [lines[11].input_data]
+    assert inputs_to_train_on(host.store) == [lines[11].input_data]
 
 
 def test_rows_that_are_forgotten_by_now_are_not_counted_twice_when_their_file_is_replaced(host: Host) -> None:
@@ -259,10 +260,8 @@ def test_an_outcome_brings_input_answer_and_truth_together(host: Host) -> None:
     (row,) = rows_of(host.store, "labelled_rows")
     assert (row["model_version"], row["experiment"], row["arm"], row["unit"]) == ("1", "e", "b", "customer 7")
     assert (row["actual"], row["delay_seconds"]) == ('"yes"', 300)
-    (trained,) = rows_to_train_on(host.store, NOON, NOON + DAY)
-    assert (trained.input_data, trained.actual) == (line.input_data, "yes")
-    (scored,) = scored_outcomes(host.store, NOON, NOON + DAY, "1")
-    assert (scored.predicted, scored.score) == (line.prediction, line.probability[1])
+    assert inputs_to_train_on(host.store) == [line.input_data]
+    assert (json.loads(row["predicted"]), row["score"]) == (line.prediction, line.probability[1])
 
 
 def test_an_outcome_may_come_before_its_prediction(host: Host) -> None:
@@ -281,7 +280,7 @@ def test_a_repeated_outcome_changes_nothing(host: Host) -> None:
         host.feed_back((line.prediction_id, "no"), moment=NOON + timedelta(minutes=minute))
         host.ingestion.run_once()
     assert counts(host.store) == {(line.prediction, "no"): 1}
-    assert len(outcome_history(host.store, id_bytes(line.prediction_id))) == 2
+    assert count_of(host.store, "outcomes") == 2
 
 
 def test_the_last_correction_counts_and_all_are_kept(host: Host) -> None:
@@ -291,11 +290,8 @@ def test_the_last_correction_counts_and_all_are_kept(host: Host) -> None:
         host.feed_back((line.prediction_id, actual), moment=NOON + timedelta(minutes=minute))
         host.ingestion.run_once()
     assert counts(host.store) == {(line.prediction, "yes"): 1}
-    assert [actual for actual, _, _ in outcome_history(host.store, id_bytes(line.prediction_id))] == [
-        "no",
-        "maybe",
-        "yes",
-    ]
+    kept = sorted((row["received"], row["actual"]) for row in rows_of(host.store, "outcomes"))
+    assert [actual for _, actual in kept] == ['"no"', '"maybe"', '"yes"']
 
 
 def test_outcomes_of_predictions_that_nobody_made_wait_and_hold_up_nothing(host: Host) -> None:
@@ -316,7 +312,7 @@ def test_an_outcome_that_arrives_at_another_host_is_joined_by_the_host_with_the_
     there.feed_back(*[(line.prediction_id, "yes") for line in lines])
     assert there.ingestion.run_once().joined == 0
     assert here.ingestion.run_once().joined == 4
-    assert [row.input_data for row in rows_to_train_on(store, NOON, NOON + DAY)] == [line.input_data for line in lines]
+    assert inputs_to_train_on(store) == [line.input_data for line in lines]
 
 
 def test_hosts_that_read_at_once_join_one_anothers_outcomes(store: Store, tmp_path: Path) -> None:
@@ -344,7 +340,7 @@ def test_an_outcome_whose_line_is_gone_is_counted_without_its_input(host: Host) 
     host.feed_back((line.prediction_id, "yes"))
     assert host.ingestion.run_once().joined == 1
     assert counts(host.store) == {(line.prediction, "yes"): 1}
-    assert list(rows_to_train_on(host.store, NOON, NOON + DAY)) == []
+    assert inputs_to_train_on(host.store) == []
 
 
 @pytest.mark.parametrize("actual", [1, "1", True, "ü\x00\n", "x" * 900, '"\\' * 400, 10**30])
@@ -353,8 +349,9 @@ def test_labels_of_every_kind_are_kept_as_they_are(host: Host, actual: object) -
     host.log([line])
     host.feed_back((line.prediction_id, actual))
     host.ingestion.run_once()
-    (scored,) = scored_outcomes(host.store, NOON, NOON + DAY)
-    assert (type(scored.actual), scored.actual) == (type(actual), actual)
+    (row,) = rows_of(host.store, "labelled_rows")
+    kept = label_of(row["actual"])
+    assert (type(kept), kept) == (type(actual), actual)
     assert sum(counts(host.store).values()) == 1
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.monitoring import measure_ingestion
-from monitoring.prediction_log import read_predictions
 from tests.bundles import serve_sample
-from tests.test_server_process import EVER, GUNICORN, Traffic, running, wait_for
+from tests.log_reading import logged_lines
+from tests.test_server_process import GUNICORN, Traffic, running, wait_for
 from tests.test_serving_figures import pss_megabytes
 
 pytestmark = pytest.mark.integration
@@ -35,6 +35,6 @@ def test_load_for_long_loses_nothing_and_takes_no_more_memory_than_at_first(tmp_
             assert traffic.failures == []
             answered += len(traffic.ids)
             memory.append(pss_megabytes(server))
-    logged = sum(1 for _ in read_predictions(tmp_path / "logs", *EVER))
+    logged = len(logged_lines(tmp_path / "logs"))
     assert logged == answered
     assert memory[-1] <= 1.1 * memory[len(memory) // 4] + 5.0

@@ -14,7 +14,7 @@ from sqlalchemy import MetaData, text
 from config.home import PROJECT_ROOT
 from monitoring import migrations
 from monitoring.store import Store
-from tests.filled_stores import ROWS, Contents, at_revision, contents, fill, tables_of
+from tests.filled_stores import ROWS, Contents, at_revision, contents, downgrade, fill, tables_of
 
 _SCRIPTS = ScriptDirectory(str(PROJECT_ROOT / "monitoring" / "migrations"))
 REVISIONS = sorted(script.revision for script in _SCRIPTS.walk_revisions())
@@ -76,7 +76,7 @@ def test_an_upgrade_from_any_revision_and_the_way_back_lose_nothing(url: str, re
     tables, before = filled(url, revision)
     assert held(url, tables) == before
     with Store(url) as store, store.writing() as connection:
-        migrations.downgrade(connection, revision)
+        downgrade(connection, revision)
         assert tables_of(connection).tables.keys() == tables.tables.keys()
         assert contents(connection) == before
     assert held(url, tables) == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api.mlflow_protocol import ERROR_CODES
-from monitoring.prediction_log import read_predictions
 from tests.bundles import random_rows, sample_row, serve_sample
 from tests.live_server import listening
+from tests.log_reading import logged_lines
 from tests.test_api_routes import look, make_app
 
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 ROWS = [*random_rows(3), sample_row(age=None)]
 
 
@@ -65,7 +63,7 @@ def test_each_form_answers_as_predict_does_and_is_logged_alike(client: FlaskClie
     assert reply["predictions"] == expected["prediction"]
     assert np.abs(np.subtract(reply["probability"], expected["probability"])).max() <= 1e-6
     assert reply["warnings"] == expected["warnings"] == [{"row": 3, "field": "age", "code": "missing"}]
-    lines = list(read_predictions(tmp_path / "logs", *EVER))
+    lines = logged_lines(tmp_path / "logs")
     assert [line.prediction_id for line in lines] == expected["prediction_id"] + reply["prediction_id"]
     assert [line.input_data for line in lines[:4]] == [line.input_data for line in lines[4:]]
 

@@ -24,7 +24,8 @@ from models.mlflow_connection import FETCH_SECONDS, MlflowConnection, RegistryEr
 from models.mlflow_registry import Registry, VersionInfo
 from models.mlflow_runs import KNOWN_TYPES, RunLog
 from models.schema import Feature, Schema
-from pipeline.candidates import CANDIDATES, candidate_pipeline
+from pipeline.candidates import CANDIDATES
+from tests.pipelines import candidate_pipeline
 
 SCHEMA = Schema(
     target="y",
@@ -96,7 +97,7 @@ def found(registry: Registry, version: str) -> VersionInfo:
 
 
 def test_before_the_first_version_there_is_nothing_and_no_error(registry: Registry) -> None:
-    assert (registry.champion(), registry.challenger(), registry.versions()) == (None, None, [])
+    assert (registry.champion(), registry.versions()) == (None, [])
     assert registry.find_version_by_run("r1") is None
     assert registry.version("1") is None
 
@@ -137,10 +138,11 @@ def test_stages_follow_the_champion(registry: Registry, runs: RunLog) -> None:
 def test_a_promoted_challenger_is_no_challenger_any_more(registry: Registry, runs: RunLog) -> None:
     first, second = register(registry, runs), register(registry, runs)
     registry.set_champion(first)
-    registry.set_challenger(second)
-    assert (registry.challenger(), found(registry, second).stage) == (second, "staging")
+    registry.connection.client.set_registered_model_alias(registry.registered_name, "challenger", second)
+    registry.align_stages()
+    assert (found(registry, second).aliases, found(registry, second).stage) == (("challenger",), "staging")
     registry.set_champion(second)
-    assert (registry.champion(), registry.challenger()) == (second, None)
+    assert (found(registry, second).aliases, found(registry, second).stage) == (("champion",), "production")
 
 
 def test_stages_follow_an_alias_that_was_moved_in_mlflows_own_pages(registry: Registry, runs: RunLog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_promote_and_rollback_move_everything_and_are_recorded_with_their_reason
     newest, before, _ = json_of("models", "history")
     assert (newest["kind"], newest["from_version"], newest["to_version"]) == ("rollback", "2", "1")
     assert (before["kind"], before["why"]) == ("promote", "it is fairer")
+
+
+def test_history_answers_which_version_served_at_a_time(state: Path) -> None:
+    first = datetime.fromisoformat(json_of("models", "history")[0]["done_at"])
+    json_of("models", "promote", "2")
+    before, between = (f"{first + timedelta(seconds=s):%Y-%m-%dT%H:%M:%S.%f}" for s in (-1, 0))
+    assert json_of("models", "history", "--at", f"{before}Z")["model_version"] is None
+    assert json_of("models", "history", "--at", between) == {"at": f"{between}Z", "model_version": "1"}
+    assert json_of("models", "history", "--at", "2999-01-01")["model_version"] == "2"
+    assert run_command("models", "history", "--at", "2999-01-01T02:00+02:00").stdout == (
+        "version 2 was in service at 2999-01-01 00:00:00 UTC\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01", "12:00", "0001-01-01T00:00+14:00"])
+def test_what_is_no_time_is_refused_in_a_sentence(home: Path, text: str) -> None:
+    sentence = failure("models", "history", "--at", text, code=2)
+    assert f"{text!r} is no date or time of ISO 8601" in sentence
 
 
 def test_a_second_rollback_goes_no_further_than_there_is(state: Path) -> None:
@@ -128,6 +147,7 @@ def test_before_the_first_run_every_listing_says_what_to_do(tmp_path: Path, mlfl
         assert "python main.py run" in run_command("models", "list").stdout
         assert "nothing is in service" in run_command("sync").stdout
         assert run_command("models", "history").stdout == "nothing was promoted yet\n"
+        assert json_of("models", "history", "--at", "2026-01-01")["model_version"] is None
         assert "there are none yet" in failure("models", "show", "1")
         assert "nothing is in service yet" in failure("models", "rollback")
 

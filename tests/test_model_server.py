@@ -23,11 +23,11 @@ from models.raw_rows import raw_columns
 from models.runtime import ModelRuntime, OnnxSession
 from models.schema import Feature, Ignored, Schema
 from models.serving_plan import PlannedBundle
-from monitoring.prediction_log import LogError, PredictionLine, PredictionLog, read_predictions
+from monitoring.prediction_log import LogError, PredictionLine, PredictionLog
 from tests.bundles import SAMPLE_SCHEMA, random_rows, sample_bundle, sample_model, sample_row
+from tests.log_reading import logged_lines
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 DECODER = RowDecoder(SAMPLE_SCHEMA, max_rows=100)
 
 
@@ -46,7 +46,7 @@ def server(model: ServedModel, tmp_path: Path) -> ModelServer:
 
 
 def logged(directory: Path) -> list[PredictionLine]:
-    return list(read_predictions(directory, *EVER))
+    return logged_lines(directory)
 
 
 def body(*rows: dict[str, Any]) -> bytes:

@@ -12,9 +12,10 @@ from models.encoding import Matrix
 from models.metrics import METRICS
 from pipeline.errors import InputError
 from pipeline.folds import make_folds, stratified_sample
-from pipeline.model_training import CandidateResult, TrainingError, select, train_candidates, train_on_matrix
+from pipeline.model_training import CandidateResult, TrainingError, select, train_on_matrix
 from pipeline.progress import Silent
 from tests.made_tables import MadeTable, made_table, numeric_schema, quick_settings
+from tests.pipelines import train_candidates
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from models.encoding import Encoder
 from models.frame import frame_to_raw
 from models.runtime import TOLERANCE, OnnxSession
 from models.schema import Feature, Schema
-from pipeline.candidates import CANDIDATES, candidate_pipeline, matrix_pipeline
+from pipeline.candidates import CANDIDATES, matrix_pipeline
 from pipeline.data_processing import prepare
-from pipeline.model_training import train_candidates
 from pipeline.onnx_export import ConversionError, check_parity, edge_columns, edge_matrix, export_onnx, parity
 from pipeline.onnx_graph import GROUPED_TREES
 from pipeline.onnx_trees import rounded_down
 from pipeline.table_reading import read_table
 from tests.made_tables import MadeTable, made_table, numeric_schema, quick_settings
+from tests.pipelines import candidate_pipeline, train_candidates
 
 NAMES = tuple(CANDIDATES)
 SMALL = {"random_forest": "n_estimators", "gradient_boosting": "n_estimators", "hist_gradient_boosting": "max_iter"}

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitoring.prediction_log import LogError, LoggedWarning, PredictionLine, PredictionLog, read_predictions
+from monitoring.prediction_log import LogError, LoggedWarning, PredictionLine, PredictionLog
+from tests.log_reading import fragments, logged_lines
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 FIELDS = (
     *("prediction_id", "timestamp", "request_id", "model_version", "input_data", "prediction", "probability"),
@@ -66,8 +66,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     log = PredictionLog(tmp_path, fsync=True)
     log.append(lines[:2])
     log.append(lines[2:])
-    read = read_predictions(tmp_path, *EVER)
-    assert (list(read), read.fragments) == (lines, 0)
+    assert (logged_lines(tmp_path), fragments(tmp_path)) == (lines, 0)
 
 
 def test_each_utc_day_has_its_file(tmp_path: Path) -> None:
@@ -76,14 +75,6 @@ def test_each_utc_day_has_its_file(tmp_path: Path) -> None:
         log.append([make_line(str(hours), NOON + timedelta(hours=hours))])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"predictions_2026030{day}.jsonl" for day in (4, 5, 6)]
-
-
-def test_a_period_takes_its_start_and_leaves_its_end(tmp_path: Path) -> None:
-    log = PredictionLog(tmp_path)
-    for hours in range(0, 72, 12):
-        log.append([make_line(str(hours), NOON + timedelta(hours=hours))])
-    read = read_predictions(tmp_path, NOON + timedelta(hours=12), NOON + timedelta(hours=36))
-    assert [line.prediction_id for line in read] == ["12", "24"]
 
 
 def test_a_short_write_is_an_error_and_its_fragment_stands_alone(
@@ -96,27 +87,8 @@ def test_a_short_write_is_an_error_and_its_fragment_stands_alone(
         with pytest.raises(LogError, match="took 100 of"):
             log.append([make_line("torn")])
     log.append([make_line("after")])
-    read = read_predictions(tmp_path, *EVER)
-    assert [line.prediction_id for line in read] == ["before", "after"]
-    assert read.fragments == 1
-
-
-def test_a_line_still_being_written_is_left_for_later(tmp_path: Path) -> None:
-    PredictionLog(tmp_path).append([make_line("whole")])
-    with only_file(tmp_path).open("ab") as stream:
-        stream.write(b"\n" + msgspec.json.encode(make_line("growing")))
-    read = read_predictions(tmp_path, *EVER)
-    assert [line.prediction_id for line in read] == ["whole"]
-    assert read.fragments == 0
-
-
-def test_bytes_that_are_no_utf8_are_a_fragment(tmp_path: Path) -> None:
-    PredictionLog(tmp_path).append([make_line("whole")])
-    with only_file(tmp_path).open("ab") as stream:
-        stream.write(b'\n{"prediction_id":"\xff"}\n[]\n')
-    read = read_predictions(tmp_path, *EVER)
-    assert len(list(read)) == 1
-    assert read.fragments == 2
+    assert [line.prediction_id for line in logged_lines(tmp_path)] == ["before", "after"]
+    assert fragments(tmp_path) == 1
 
 
 def test_a_full_disk_is_an_error_that_names_no_path() -> None:
@@ -132,7 +104,7 @@ def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
     only_file(tmp_path / "logs").unlink()
     (tmp_path / "logs").rmdir()
     log.append([make_line("kept")])
-    assert [line.prediction_id for line in read_predictions(tmp_path / "logs", *EVER)] == ["kept"]
+    assert [line.prediction_id for line in logged_lines(tmp_path / "logs")] == ["kept"]
 
 
 def test_no_descriptor_is_left_behind_by_days_and_closes(tmp_path: Path) -> None:
@@ -158,6 +130,5 @@ def test_processes_that_share_a_file_never_mix_their_lines(tmp_path: Path) -> No
         writer.start()
     for writer in writers:
         writer.join()
-    read = read_predictions(tmp_path, *EVER)
-    assert len({line.prediction_id for line in read}) == 4 * 50 * 20
-    assert read.fragments == 0
+    assert len({line.prediction_id for line in logged_lines(tmp_path)}) == 4 * 50 * 20
+    assert fragments(tmp_path) == 0

@@ -15,19 +15,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from monitoring.prediction_log import read_predictions
 from tests.bundles import promote, sample_bundle, sample_row, serve_sample
+from tests.log_reading import logged_lines
 
 pytestmark = pytest.mark.integration
 
 PROJECT = Path(__file__).resolve().parent.parent
-EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 GUNICORN = ("-m", "gunicorn", "-c", str(PROJECT / "config" / "gunicorn.conf.py"))
 
 
@@ -221,7 +219,7 @@ def test_fault_18_answers_are_in_the_log_once_though_workers_are_killed(server: 
             wait_for(lambda victim=victim: victim not in server.workers(), "the worker is replaced")  # type: ignore[misc]
             wait_for(lambda: len(server.workers()) == 2, "two workers")
         traffic.wait_for_replies(30)
-    logged = Counter(line.prediction_id for line in read_predictions(server.home / "logs", *EVER))
+    logged = Counter(line.prediction_id for line in logged_lines(server.home / "logs"))
     assert traffic.ids
     assert {logged[prediction_id] for prediction_id in traffic.ids} == {1}
     assert max(logged.values()) == 1

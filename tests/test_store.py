@@ -32,6 +32,7 @@ from monitoring.promotion_history import Promotion, PromotionHistory, PromotionK
 from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
 from monitoring.tables import metadata
+from tests.filled_stores import downgrade
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -56,7 +57,7 @@ def test_opening_an_empty_database_brings_it_to_head(url: str) -> None:
 def test_migrations_go_down_to_nothing_and_up_again(url: str) -> None:
     with Store(url) as store:
         with store.writing() as connection:
-            migrations.downgrade(connection)
+            downgrade(connection)
         with store.reading() as connection:
             assert set(inspect(connection).get_table_names()) == {"alembic_version"}
     with Store(url) as store:

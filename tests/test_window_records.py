@@ -20,7 +20,7 @@ from monitoring.log_tail import Limits
 from monitoring.prediction_log import PredictionLine
 from monitoring.store import Store
 from monitoring.window_profile import Profiler, WindowProfile, merge
-from monitoring.window_records import add_tallies, served_hours, start_of, window
+from monitoring.window_records import add_tallies, served_versions, start_of, window
 from tests import drift_rows
 from tests.logged import NOON, PROFILER, REFERENCE_OF_ROWS, WARNED, Host, prediction_lines, write_version
 
@@ -144,11 +144,12 @@ def test_volume_latency_and_warnings_stand_beside_the_profile_by_day(host: Host)
     host.log(prediction_lines(1, 2, NOON + HOUR, warnings=WARNED, fallback=True))
     host.log(prediction_lines(2, 3, NOON + 24 * HOUR))
     host.ingestion.run_once()
-    today, tomorrow = served_hours(host.store, NOON, NOON + 48 * HOUR)
+    today, tomorrow = served_versions(host.store, NOON, NOON + 48 * HOUR)
     assert (today.predictions, today.warned_rows, today.warnings, today.fallback_rows) == (4, 1, {"missing": 1}, 1)
     assert (today.mean_latency_ms, tomorrow.predictions) == (2.5, 2)
     assert today.p95_latency_ms == pytest.approx(2.5, rel=0.1)
-    assert len(served_hours(host.store, NOON, NOON + 48 * HOUR, by_day=False)) == 3
+    (whole,) = served_versions(host.store, NOON, NOON + 48 * HOUR, by_day=False)
+    assert (whole.predictions, whole.warnings) == (6, {"missing": 1})
 
 
 def test_latency_quantiles_are_right_to_a_tenth() -> None:

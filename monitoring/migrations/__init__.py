@@ -23,17 +23,11 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     """Runs in the caller's transaction."""
     from alembic import command
 
-    command.upgrade(_configuration(connection), revision)
+    command.upgrade(alembic_configuration(connection), revision)
 
 
-def downgrade(connection: Connection, revision: str = "base") -> None:
-    """Runs in the caller's transaction. Rows of dropped tables are lost."""
-    from alembic import command
-
-    command.downgrade(_configuration(connection), revision)
-
-
-def _configuration(connection: Connection) -> Config:
+def alembic_configuration(connection: Connection) -> Config:
+    """For a command that runs in the transaction of this connection."""
     from alembic.config import Config
 
     configuration = Config()
