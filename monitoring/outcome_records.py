@@ -42,7 +42,7 @@ class OutcomeCount(Struct, frozen=True, kw_only=True):
 
 
 def counted_outcomes(store: Store, since: datetime, until: datetime, version: str | None = None) -> list[OutcomeCount]:
-    """Counts by day of the predictions in all hours that touch [since, until), over all hosts and arms, oldest first."""
+    """Counts by day of the predictions in all hours that touch [since, until), over hosts and arms, oldest first."""
     t = outcome_counts.c
     query = select(outcome_counts).where(t.hour >= hour_start(since), t.hour < until)
     if version is not None:
