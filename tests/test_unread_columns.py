@@ -28,11 +28,11 @@ FOR_PEOPLE = {
 class Module:
     name: str
     tables: frozenset[str]
-    #: Modules that it imports from: through their results it reads columns of their tables.
-    imports: frozenset[str]
+    #: (module, name) of what it imports.
+    imports: frozenset[tuple[str, str]]
     reads: frozenset[str]
-    #: Of its classes: in them it hands on what it has read.
-    fields: frozenset[str]
+    #: Fields of its classes, by class: in them it hands on what it has read.
+    fields: dict[str, frozenset[str]]
 
 
 @cache
@@ -51,9 +51,13 @@ def module(name: str, source: str) -> Module:
     return Module(
         name=name,
         tables=frozenset(alias.name for node in imported if node.module in TABLES for alias in node.names),
-        imports=frozenset(node.module or "" for node in imported),
+        imports=frozenset((node.module or "", alias.name) for node in imported for alias in node.names),
         reads=frozenset(text for node in nodes if id(node) not in writes for text in read_by(node, makes_records)),
-        fields=frozenset(name for node in nodes for name in field_of(node)),
+        fields={
+            node.name: frozenset(name for part in node.body for name in field_of(part))
+            for node in nodes
+            if isinstance(node, ast.ClassDef)
+        },
     )
 
 
@@ -87,11 +91,12 @@ def field_of(node: ast.AST) -> Iterator[str]:
 
 
 def unread(table: str, columns: Iterable[str], known: tuple[Module, ...]) -> list[str]:
-    """Columns that neither those who know the table read, nor those who work with their results."""
+    """Columns that nobody who knows the table reads, nor anybody to whom a record of them is handed on."""
     own = [one for one in known if table in one.tables]
-    read = {text for one in own for text in one.reads}
-    for home in own:
-        read |= {text for one in known if home.name in one.imports for text in one.reads & home.fields}
+    imported = {name for one in known for name in one.imports}
+    records = [(home.name, name, fields) for home in own for name, fields in home.fields.items()]
+    handed_on = {field for home, name, fields in records if (home, name) in imported for field in fields}
+    read = {text for one in own for text in one.reads} | {text for one in known for text in one.reads & handed_on}
     return [f"{table}.{column}" for column in columns if column not in read]
 
 
@@ -124,5 +129,6 @@ def test_a_column_that_is_only_written_or_handed_on_is_found(source: str, found:
 
 def test_a_column_is_read_where_the_record_of_it_is() -> None:
     home = module("home", "from monitoring.tables import t\nclass T(Struct):\n    rows: int\nT(rows=row.rows)")
-    assert unread("t", ["rows"], (home, module("other", "from home import T\nprint(record.rows)"))) == []
-    assert unread("t", ["rows"], (home, module("stranger", "print(record.rows)"))) == ["t.rows"]
+    reader = module("reader", "print(record.rows)")
+    assert unread("t", ["rows"], (home, reader)) == ["t.rows"]
+    assert unread("t", ["rows"], (home, reader, module("between", "from home import T"))) == []
