@@ -237,13 +237,6 @@ class DriftDetector:
         )
 
 
-def detect(
-    reference: Reference, window: WindowProfile, now: datetime, thresholds: DriftThresholds | None = None
-) -> DriftReport:
-    """`DriftDetector(reference, thresholds).detect(window, now)`, for callers that check one window."""
-    return DriftDetector(reference, thresholds).detect(window, now)
-
-
 def _drifted(scores: Mapping[str, DriftScore]) -> list[str]:
     """What has drifted, what matters most first."""
     found = [name for name, score in scores.items() if score.drift_detected]

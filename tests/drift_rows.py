@@ -11,9 +11,9 @@ from models.binning import Numbers
 from models.encoding import RawColumn
 from models.reference import Reference, build_reference
 from models.schema import Feature, Schema
-from monitoring.drift_detection import detect
+from monitoring.drift_detection import DriftDetector
 from monitoring.drift_report import DriftReport, DriftThresholds
-from monitoring.window_profile import profile
+from monitoring.window_profile import WindowProfile, profile
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FEATURES = (
@@ -56,6 +56,13 @@ def reference(rows: int = 6_400, changes: Mapping[str, RawColumn] | None = None)
     return build_reference(
         SCHEMA, list((draw(rows, 1) | dict(changes or {})).values()), held_out, actual, {"test_f1": 0.8}
     )
+
+
+def detect(
+    reference: Reference, window: WindowProfile, now: datetime, thresholds: DriftThresholds | None = None
+) -> DriftReport:
+    """Checks one window."""
+    return DriftDetector(reference, thresholds).detect(window, now)
 
 
 def check(

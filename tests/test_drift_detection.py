@@ -23,10 +23,10 @@ from benchmarks.drift_rates import SCHEMA as AWKWARD
 from models.encoding import RawColumn
 from models.reference import build_reference
 from models.schema import Feature, Schema
-from monitoring.drift_detection import detect
 from monitoring.drift_report import DriftThresholds, severity_of
 from monitoring.window_profile import profile
 from tests import drift_rows
+from tests.drift_rows import detect
 
 ROWS = 1_000
 BARS: dict[str, dict[int, tuple[float, tuple[float, ...]]]] = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from monitoring.drift_detection import detect
 from monitoring.reports import drift_text
 from monitoring.window_profile import profile
 from tests import drift_rows
+from tests.drift_rows import detect
 
 
 def test_a_drifted_window_is_told_in_words_and_ranked_by_effect() -> None:

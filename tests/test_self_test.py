@@ -11,7 +11,7 @@ import pytest
 from benchmarks.drift_rates import SCHEMA, awkward_rows
 from models.reference import Reference, build_reference
 from models.schema import Feature, Schema
-from monitoring.drift_detection import DriftDetector, detect
+from monitoring.drift_detection import DriftDetector
 from monitoring.drift_report import DriftThresholds
 from monitoring.self_test import (
     MOST_SECONDS,
@@ -24,7 +24,7 @@ from monitoring.self_test import (
 )
 from monitoring.window_profile import profile
 from tests import drift_rows
-from tests.drift_rows import NOW
+from tests.drift_rows import NOW, detect
 
 AWKWARD = build_reference(SCHEMA, awkward_rows(6_400, np.random.default_rng(3)))
 #: Of the real normal columns of `AWKWARD`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -12,8 +11,8 @@ import pytest
 
 from tests.test_architecture import FOLDERS, PROJECT
 
-#: generate_sample_data.py is a part of the product as well: what it alone uses is used.
-SCRIPTS = ("main.py", "generate_sample_data.py")
+#: Parts of the product as well: what they alone use is used.
+SCRIPTS = ("main.py", "generate_sample_data.py", "docker/init_env.py")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 #: Called by another program or library, which finds them by their names.
 CALLED_BY_NAME = {
@@ -38,13 +37,21 @@ _NAMES = re.compile(r"[\w.:]+")
 
 @dataclass
 class Module:
-    """What one file defines, and where it names what."""
+    """What one file defines, and what it names where."""
 
-    name: str
+    path: str
     definitions: list[tuple[Definition, bool]] = field(default_factory=list)
-    #: Lines by name; of methods only what stands behind a dot or in a text counts as one.
+    #: (module, name) of what it imports; ruff sees to it that it is used.
+    imports: set[tuple[str, str]] = field(default_factory=set)
+    #: Lines by name, and by what is behind a dot.
     names: dict[str, list[int]] = field(default_factory=dict)
     attributes: dict[str, list[int]] = field(default_factory=dict)
+    #: Words of texts that are nothing but names (an entry point, a `getattr`), and `what.is` behind a dot with it.
+    texts: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 @cache
@@ -57,21 +64,22 @@ def product() -> tuple[Module, ...]:
     )
 
 
-def read(name: str, source: str) -> Module:
-    module, tree = Module(name), ast.parse(source)
-    nodes = list(ast.walk(tree))
+def read(path: str, source: str) -> Module:
+    module, nodes = Module(path), list(ast.walk(ast.parse(source)))
     silent = {id(node) for part in nodes if is_prose(part) for node in ast.walk(part)}
     methods = {id(child) for node in nodes if isinstance(node, ast.ClassDef) for child in node.body}
     for node in nodes:
         if isinstance(node, Definition):
             module.definitions.append((node, id(node) in methods))
+        elif isinstance(node, ast.ImportFrom):
+            module.imports |= {(node.module or "", alias.name) for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             module.names.setdefault(node.id, []).append(node.lineno)
-        elif isinstance(node, ast.alias) and node.asname:  # ruff sees to it that the other name is used
-            module.names.setdefault(node.name, []).append(node.lineno)
-        elif id(node) not in silent:
-            for text in named_by(node):
-                module.attributes.setdefault(text, []).append(node.lineno)  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            module.attributes.setdefault(node.attr, []).append(node.lineno)
+            module.texts.add(f"{ast.unparse(node.value)}.{node.attr}")
+        elif isinstance(node, ast.Constant) and id(node) not in silent and _NAMES.fullmatch(str(node.value)):
+            module.texts |= {*re.split(r"[.:]", str(node.value))}
     return module
 
 
@@ -82,18 +90,10 @@ def is_prose(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def named_by(node: ast.AST) -> Iterator[str]:
-    """What is behind a dot, and what a text that is nothing but names names (an entry point, a `getattr`)."""
-    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-        yield node.attr
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _NAMES.fullmatch(node.value):
-        yield from re.split(r"[.:]", node.value)
-
-
 def unread(modules: tuple[Module, ...]) -> list[str]:
     """Definitions that are named nowhere but in themselves."""
     return [
-        f"{module.name}:{node.lineno} {node.name}"
+        f"{module.path}:{node.lineno} {node.name}"
         for module in modules
         for node, is_method in module.definitions
         if not (is_called_from_outside(node) or is_named(node, is_method, module, modules))
@@ -107,12 +107,17 @@ def is_called_from_outside(node: Definition) -> bool:
 
 
 def is_named(node: Definition, is_method: bool, home: Module, modules: tuple[Module, ...]) -> bool:
+    """Of a method: behind a dot or in a text. Of anything else: in its module, by an import or in a text."""
+    if any(node.name in module.texts for module in modules):
+        return True
     own = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    for module in modules:
-        lines = module.attributes.get(node.name, []) + ([] if is_method else module.names.get(node.name, []))
-        if any(module is not home or line not in own for line in lines):
-            return True
-    return False
+    if is_method:
+        lines = ((module, line) for module in modules for line in module.attributes.get(node.name, []))
+        return any(module is not home or line not in own for module, line in lines)
+    if any(line not in own for line in home.names.get(node.name, [])):
+        return True
+    of_module = f"{home.name.rpartition('.')[2]}.{node.name}"
+    return any((home.name, node.name) in module.imports or of_module in module.texts for module in modules)
 
 
 def test_fault_29_nothing_is_defined_that_nothing_reads() -> None:
@@ -130,6 +135,7 @@ def test_fault_29_nothing_is_defined_that_nothing_reads() -> None:
         ("class A:\n    def b(self): pass\nA().b()", []),
         ("def a(): pass\ngetattr(m, 'a')", []),
         ("@cli.command('a')\ndef a(): pass", []),
+        ("def a(): pass\na = b.a", ["a"]),
         ("@cached\ndef a(): pass", ["a"]),
     ],
 )
