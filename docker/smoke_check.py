@@ -36,6 +36,8 @@ COMPOSE = ("docker", "compose", "--file", str(FOLDER / "docker-compose.yml"))
 #: Where the API itself restarts, requests may fail; nothing else may make one.
 IN_THE_WAY = {"api", "proxy"}
 CLIENTS, PAUSE_SECONDS = 3, 0.01
+#: Each may be answered by another worker of another server, and each of those takes up the first model by itself.
+READY_LOOKS = 40
 #: How long a service may take to be healthy again, and a trailing count to be exact.
 PATIENCE_SECONDS = 180.0
 IDS = (
@@ -98,7 +100,7 @@ def main() -> int:
 
 def check(addresses: Addresses, wait: float, *, restarts: bool) -> None:
     wait_for(
-        lambda: status_of(f"{addresses.api_url}/ready") == 200,
+        lambda: all(status_of(f"{addresses.api_url}/ready") == 200 for _ in range(READY_LOOKS)),
         wait,
         "the first model; see: docker compose logs scheduler",
     )
