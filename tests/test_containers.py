@@ -197,3 +197,9 @@ def test_the_commands_of_the_compose_file_are_the_products() -> None:
     for command in commands:
         arguments = [sys.executable, str(PROJECT / "main.py"), *shlex.split(command), "--help"]
         assert subprocess.run(arguments, capture_output=True, timeout=60).returncode == 0
+
+
+def test_each_image_of_ours_is_built_by_one_service(services: dict[str, Any]) -> None:
+    """Several builds of one name at a time collide on a machine that does not have the image yet."""
+    built = [service["image"] for service in services.values() if "build" in service]
+    assert sorted(built) == sorted({services[name]["image"] for name in OURS})
