@@ -164,7 +164,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:
-    from models.mlflow_connection import without_password
+    from models.mlflow_connection import without_passwords
     from models.mlflow_registry import Registry, RegistryError
 
     if is_absent_sqlite(settings.mlflow_address):
@@ -177,7 +177,7 @@ def _registry(settings: Settings) -> Iterator[Finding]:
             subject="mlflow", level="error", message=str(error), next="check mlflow_uri, or start the MLflow server"
         )
         return
-    yield _ok("mlflow", f"{without_password(settings.mlflow_uri)}, champion {champion or 'none yet'}")
+    yield _ok("mlflow", f"{without_passwords(settings.mlflow_uri)}, champion {champion or 'none yet'}")
     serving = _planned_version()
     if champion is not None and serving is not None and champion != serving:
         yield Finding(

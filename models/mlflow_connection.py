@@ -26,7 +26,7 @@ from urllib.request import urlopen
 
 from config.errors import ProductError
 from models.mlflow_database import is_made, make_database
-from models.mlflow_errors import explained, first_line, is_mlflows
+from models.mlflow_errors import explained, first_line, is_mlflows, without_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,9 +114,8 @@ class MlflowConnection:
             if not is_mlflows(error):
                 raise
             reason, next_step = explained(error, is_server=not self.is_local)
-            raise RegistryError(
-                f"MLflow at {without_password(self.address)} could not {intent}: {reason}; {next_step}"
-            ) from error
+            sentence = f"MLflow at {self.address} could not {intent}: {reason}; {next_step}"
+            raise RegistryError(without_passwords(sentence)) from error
 
 
 class Connected(Protocol):
@@ -165,13 +164,6 @@ def is_taken(error: Exception) -> bool:
     return getattr(error, "error_code", None) in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 
 
-def without_password(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.password is None:
-        return address
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
-
-
 def _check_reachable(address: str) -> None:
     """A short look before MLflow's own: it retries a database that is away for an hour."""
     try:
@@ -182,9 +174,8 @@ def _check_reachable(address: str) -> None:
         elif (parts := urlsplit(address)).hostname:
             socket.create_connection((parts.hostname, parts.port or 5432), CONNECT_SECONDS).close()
     except (OSError, sqlite3.Error, ValueError) as error:
-        raise RegistryError(
-            f"MLflow at {without_password(address)} cannot be reached: {first_line(error)}; check `mlflow_uri`"
-        ) from error
+        sentence = f"MLflow at {address} cannot be reached: {first_line(error)}; check `mlflow_uri`"
+        raise RegistryError(without_passwords(sentence)) from error
 
 
 def _check_server(address: str) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from config.errors import mend
+
+#: The password of an address, up to the last @ of its host part.
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 
 #: Words of a tracking server's refusal, what they mean, and what to do; the first that fit are taken.
 _REFUSALS = (
@@ -59,5 +63,12 @@ def first_line(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError) or "Connection refused" in str(error):
         return "the connection was refused"
-    lines: list[Any] = str(error).strip().splitlines()
+    lines: list[Any] = (
+        without_passwords(str(error)).strip().splitlines()
+    )  # before it is cut, which may leave half of one
     return str(lines[0])[:300].rstrip(".") if lines else type(error).__name__
+
+
+def without_passwords(text: str) -> str:
+    """An address, or a sentence with addresses in it: MLflow's own words repeat the one that it was asked at."""
+    return _PASSWORD.sub(r"\1:***@", text)

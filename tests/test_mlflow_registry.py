@@ -20,7 +20,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from config.home import PROJECT_ROOT
-from models.mlflow_connection import FETCH_SECONDS, MlflowConnection, RegistryError, set_environment, without_password
+from models.mlflow_connection import FETCH_SECONDS, MlflowConnection, RegistryError, set_environment, without_passwords
 from models.mlflow_registry import Registry, VersionInfo
 from models.mlflow_runs import KNOWN_TYPES, RunLog
 from models.schema import Feature, Schema
@@ -432,7 +432,7 @@ def test_an_address_where_nothing_is_says_so_at_once_and_shows_no_password(addre
 
 
 def test_an_address_without_a_password_is_shown_as_it_is() -> None:
-    assert without_password("http://user@host:1/a") == "http://user@host:1/a"
+    assert without_passwords("http://user@host:1/a") == "http://user@host:1/a"
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
