@@ -26,16 +26,26 @@ class Timetable:
 
     def every(self, seconds: float, action: Callable[[], object]) -> None:
         """From now on, the first time after `seconds`."""
-        self._scheduler.every(max(1, round(seconds))).seconds.do(action)
+
+        def follow_clock_after() -> None:
+            action()
+            self._follow_clock()  # before `schedule` counts this job's next time by the clock as it is now
+
+        self._follow_clock()
+        self._scheduler.every(max(1, round(seconds))).seconds.do(follow_clock_after)
 
     def run_due(self) -> None:
         """Does what is due, each once, however often it was missed; the next time counts from the end of it."""
+        self._follow_clock()
+        self._scheduler.run_pending()
+
+    def _follow_clock(self) -> None:
+        """Moves what is due by as much as the wall clock was set since the last look."""
         moved = self._zero_of_the_other_clock() - self._zero
         if abs(moved) > _TOLERATED:
             for job in self._scheduler.jobs:
                 job.next_run += moved
             self._zero += moved
-        self._scheduler.run_pending()
 
     def _zero_of_the_other_clock(self) -> datetime:
         """What the local wall clock, by which `schedule` goes, showed when the other one was at 0."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
 import pytest
 
 from pipeline.patience import Patience
@@ -68,3 +71,38 @@ def test_a_wall_clock_that_was_set_back_holds_nothing_up() -> None:
     seconds.now += 1801.0
     timetable.run_due()
     assert done == ["often", "often", "seldom"]
+
+
+class Wall(datetime):
+    """A wall clock that goes on with the other one, and may be set."""
+
+    seconds = Seconds()
+    ahead = timedelta()
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        return datetime(2026, 3, 1, 12) + timedelta(seconds=cls.seconds.now) + cls.ahead  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_a_wall_clock_that_is_set_while_an_action_runs_stops_no_job_and_repeats_none(
+    monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    monkeypatch.setattr("schedule.datetime", SimpleNamespace(datetime=Wall, timedelta=timedelta))
+    monkeypatch.setattr("pipeline.timetable.datetime", Wall)
+    monkeypatch.setattr(Wall, "seconds", seconds := Seconds())
+    monkeypatch.setattr(Wall, "ahead", timedelta())
+    done = list[str]()
+
+    def work() -> None:
+        done.append("often")
+        if len(done) == 1:
+            Wall.ahead = timedelta(days=days)
+
+    timetable = Timetable(seconds)
+    timetable.every(2.0, work)
+    timetable.every(5.0, lambda: done.append("seldom"))
+    for _ in range(9):
+        seconds.now += 1.0
+        timetable.run_due()
+    assert done == ["often", "often", "seldom", "often", "often"]
