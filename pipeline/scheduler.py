@@ -143,6 +143,7 @@ class Scheduler:
             with self.patience.attempt(RegistryError), self.following.attempt():
                 self.deployment.sync(record_moves=True)
         except DeploymentError as error:
+            self.troubles.settle("mlflow", now)  # it has answered
             self.troubles.report("registry", f"the champion is not put in service: {error}", "main.py models list", now)
             raise
         except RegistryError as error:

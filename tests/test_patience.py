@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from types import SimpleNamespace
 
 import pytest
@@ -80,7 +80,8 @@ class Wall(datetime):
     ahead = timedelta()
 
     @classmethod
-    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        assert tz is None
         return datetime(2026, 3, 1, 12) + timedelta(seconds=cls.seconds.now) + cls.ahead  # noqa: DTZ001
 
 

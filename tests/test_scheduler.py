@@ -23,6 +23,7 @@ from monitoring.prediction_log import PredictionLog
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from pipeline import scheduler as scheduler_module
+from pipeline.deployment import DeploymentError
 from pipeline.scheduler import Scheduler, run_scheduler
 from tests.command_line import json_of
 from tests.logged import count_of, prediction_lines
@@ -211,6 +212,28 @@ def test_a_store_that_is_away_does_not_keep_the_scheduler_from_following(
         monkeypatch.setattr(Store, "writing", broken)
         work._guarded("sync", work.follow)
         assert planned() == "2"
+
+
+def test_an_outage_of_mlflow_is_over_when_it_answers_with_a_champion_that_cannot_be_served(
+    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scheduler(clock) as work:
+        work.troubles.tolerated, work.patience.seconds = 0.0, lambda: 1e12
+        with monkeypatch.context() as away:
+            away.setattr(Registry, "champion", mlflow_away)
+            with pytest.raises(RegistryError):
+                work.follow()
+        assert "the registry is not followed" in incidents()[0].cause
+        monkeypatch.setattr(Registry, "champion", lambda _: "3")
+        work.patience.seconds = lambda: 2e12
+        with pytest.raises(DeploymentError, match="there is no version 3"):
+            work.follow()
+        (told,) = incidents()
+        assert "the champion is not put in service" in told.cause
+
+
+def mlflow_away(_: Registry) -> None:
+    raise RegistryError("MLflow is away")
 
 
 # The logs.
