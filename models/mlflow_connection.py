@@ -52,9 +52,9 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-#: Files are sent and fetched with more patience than this product's short questions. Who sends waits until MLflow has
-#: stored it all; who fetches, in the scheduler and `sync`, waits for the next bytes.
-TRANSFER_SECONDS, FETCH_SECONDS = "120", "20"
+#: Files are sent and fetched with more patience than this product's short questions: who sends waits until MLflow has
+#: stored it all, and who fetches until MLflow has it all from its storage, before which it sends no byte.
+TRANSFER_SECONDS = "120"
 CONNECT_SECONDS = 3.0
 SQLITE = "sqlite:///"
 HEAVY_MODULES = ("mlflow", "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "skops.io")
@@ -140,14 +140,14 @@ def asks_mlflow(intent: str) -> Callable[[Callable[Concatenate[C, P], R]], Calla
 
 
 @contextmanager
-def patient_transfer(seconds: str = TRANSFER_SECONDS) -> Iterator[None]:
+def patient_transfer() -> Iterator[None]:
     """Long HTTP timeouts while files travel (MLflow reads them from the environment at each request)."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     usual = os.environ.get(name)
     if usual != ENVIRONMENT[name]:  # the user's own
         yield
         return
-    os.environ[name] = seconds
+    os.environ[name] = TRANSFER_SECONDS
     try:
         yield
     finally:

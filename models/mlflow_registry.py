@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Struct
 
 from models.mlflow_connection import (
-    FETCH_SECONDS,
     MlflowConnection,
     RegistryError,
     asks_mlflow,
@@ -156,7 +155,7 @@ class Registry:
             raise RegistryError(f"{self.registered_name} has no version {version} with a bundle; see `models list`")
         directory.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.TemporaryDirectory(dir=directory.parent, prefix=".download-")
-        with made as temporary, patient_transfer(FETCH_SECONDS):
+        with made as temporary, patient_transfer():
             fetched = self._client.download_artifacts(run_id, BUNDLE_PATH, temporary)
             shutil.move(fetched, directory)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 @dataclass
 class Patience:
-    """`shortest` and `longest` in seconds; the wait after a failure doubles from one to the other."""
+    """`shortest` and `longest` in seconds; the wait after a failure doubles from one to the other, and is never shorter
+    than the attempt was."""
 
     shortest: float
     longest: float = 10.0
@@ -35,9 +36,8 @@ class Patience:
             yield
         except failure:
             ended = self.seconds()
-            wait = max(self.shortest, 2.0 * self._wait, ended - started)
-            self._wait = min(max(self.longest, self.shortest), wait)
-            self._due = ended + self._wait
+            self._wait = max(self.shortest, min(self.longest, 2.0 * self._wait))
+            self._due = ended + max(self._wait, ended - started)
             raise
         except Exception:
             self._wait = self._due = 0.0
