@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from monitoring.job_records import JobRecord
     from monitoring.log_lag import LogLag
     from monitoring.promotion_history import Promotion
+    from monitoring.registry_contact import RegistryContact
     from monitoring.report_data import Report
     from monitoring.run_records import RunRecord
     from pipeline.orchestrator import RunOutcome
-    from pipeline.registry_contact import RegistryContact
     from pipeline.retraining import RetrainingOutcome
 
 #: Metrics that a run shows, in this order.

@@ -21,7 +21,6 @@ from models.serving_plan import ServingPlan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
-from pipeline.following import Following
 from pipeline.log_jobs import reading_logs
 from pipeline.metrics_exporter import exporting
 from pipeline.model_comparison import fit_between
@@ -143,11 +142,10 @@ def watch_registry() -> None:
     once and waited for, and a store that is away holds up only the reading."""
     settings, told = load_settings(), ""
     deployment, patience = _follower(settings), Patience(settings.deployment.sync_interval)
-    following = Following(utc_now)
-    with suppress(Interrupted), reading_logs(settings), exporting(settings, utc_now, following):
+    with suppress(Interrupted), reading_logs(settings), exporting(settings, utc_now):
         while True:
             try:
-                with patience.attempt(RegistryError), following.attempt():
+                with patience.attempt(RegistryError):
                     deployment.sync()
                 told = ""
             except (ProductError, OSError) as error:

@@ -20,9 +20,9 @@ from monitoring.incidents import Incident, Incidents
 from monitoring.job_records import JobRecord, JobRecords
 from monitoring.log_lag import LogLag, log_lag
 from monitoring.log_source import source_path
+from monitoring.registry_contact import RegistryContact, read_contact
 from monitoring.run_records import RunRecord, RunRecords
 from monitoring.store import Store, StoreError
-from pipeline.registry_contact import RegistryContact, read_contact
 
 
 class InService(Struct, frozen=True, kw_only=True):

@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from msgspec import Struct
 from prometheus_client import ProcessCollector
@@ -25,6 +23,7 @@ from monitoring.log_lag import ReadSoFar, read_so_far
 from monitoring.log_source import source_path
 from monitoring.metric_samples import Definition, Sample, metrics_text
 from monitoring.quality_metrics import QUALITY_METRICS, PerformanceMetrics, drift_samples
+from monitoring.registry_contact import RegistryContact, read_contact
 from monitoring.store import Store
 from monitoring.work_metrics import (
     WORK_METRICS,
@@ -61,15 +60,6 @@ METRICS: tuple[Definition, ...] = (
 )
 
 
-class Following(Protocol):
-    """How following the registry goes; None is not known yet."""
-
-    @property
-    def mlflow_reachable(self) -> bool | None: ...
-    @property
-    def last_success_at(self) -> datetime | None: ...
-
-
 class _Figures(Struct, frozen=True):
     """What the store said, all at one time; `at` and `seconds` in seconds of the monotonic clock."""
 
@@ -86,14 +76,12 @@ class ExportedMetrics:
         self,
         settings: Settings,
         clock: Clock,
-        following: Following,
         jobs: Collection[str] | None = None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`jobs` are the scheduler's; None where this is none."""
         self._settings = settings
         self._clock = clock
-        self._following = following
         self._seconds = seconds
         self._jobs = None if jobs is None else JobMetrics(jobs)
         self._performance = PerformanceMetrics(settings, registry_directory())
@@ -137,8 +125,9 @@ class ExportedMetrics:
         asked = self._asked_at
         hangs = asked is not None and self._seconds() - asked > HANGING_SECONDS
         yield from STORE_REACHABLE.of(False if hangs else self._answered)
-        yield from MLFLOW_REACHABLE.of(self._following.mlflow_reachable)
-        yield from SYNCED.of(self._following.last_success_at)
+        contact = read_contact() or RegistryContact()
+        yield from MLFLOW_REACHABLE.of(contact.reachable)
+        yield from SYNCED.of(contact.at)
         if figures is not None:
             yield from FIGURES_AGE.of(self._seconds() - figures.at)
             yield from FIGURES_SECONDS.of(figures.seconds)

@@ -21,11 +21,11 @@ from config.clock import Clock, utc_now
 from config.errors import ProductError
 from config.settings import Settings, registry_directory
 from models.bundle import Bundle, BundleError, Manifest, read_bundle, read_manifest, verify_bundle
-from models.mlflow_registry import Registry, RegistryError
+from models.mlflow_registry import Registry
 from models.serving_plan import PlanError, PlannedBundle, ServingPlan, plan_lock, read_plan, write_plan
 from monitoring.promotion_history import Promotion, PromotionHistory, PromotionKind
+from monitoring.registry_contact import note_failure, note_success
 from monitoring.store import Store
-from pipeline.registry_contact import note_contact
 
 log = logging.getLogger(__name__)
 STAGING = ".staging"
@@ -110,25 +110,33 @@ class Deployment:
             verify: read every file of the bundle in service, not only its manifest.
         """
         with plan_lock(self.directory):
-            try:
-                version, plan = self._followed(verify)
-            except (DeploymentError, RegistryError) as error:
-                note_contact(None, str(error))
-                raise
-            note_contact(self.clock())
+            version, plan = self._followed(verify)
             if version is not None and record_moves:
                 self._record_move(version)
             return plan
 
     def _followed(self, verify: bool) -> tuple[str | None, ServingPlan | None]:
-        """The registry's champion, and the plan that serves it."""
-        version, plan = self.registry.champion(), self._plan()
+        """The registry's champion, and the plan that serves it; how that went is noted, for whoever asks."""
+        answered = False
+        try:
+            version = self.registry.champion()
+            answered = True
+            plan = self._plan_with(version, verify)
+        except Exception as error:
+            note_failure(str(error), reachable=answered)
+            raise
+        note_success(self.clock())
+        return version, plan
+
+    def _plan_with(self, version: str | None, verify: bool) -> ServingPlan | None:
+        """The plan that serves this version, made where it is not in force; None leaves the plan as it is."""
+        plan = self._plan()
         if version is None:
-            return None, plan
+            return plan
         if plan is None or plan.champion is None or not self._serves(plan.champion, version, verify):
             plan = self._replace_plan(self._servable(version))
             self._prune(version)
-        return version, plan
+        return plan
 
     def has_leftovers(self) -> bool:
         """Whether there is something to `recover`, or a run at work."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from config.clock import Clock
 from config.settings import Settings
-from monitoring.exported_metrics import ExportedMetrics, Following
+from monitoring.exported_metrics import ExportedMetrics
 from monitoring.metric_samples import TEXT_TYPE
 from monitoring.store import Store
 
@@ -28,9 +28,7 @@ _STOP_SECONDS = 1.0
 
 
 @contextmanager
-def exporting(
-    settings: Settings, clock: Clock, following: Following, jobs: Collection[str] | None = None
-) -> Iterator[None]:
+def exporting(settings: Settings, clock: Clock, jobs: Collection[str] | None = None) -> Iterator[None]:
     """Within the block the metrics are shown, where `monitoring.metrics_port` is set.
 
     A port that cannot be had is logged, and the work goes on without.
@@ -41,7 +39,7 @@ def exporting(
     if not settings.monitoring.metrics_port:
         yield
         return
-    metrics, ended = ExportedMetrics(settings, clock, following, jobs), threading.Event()
+    metrics, ended = ExportedMetrics(settings, clock, jobs), threading.Event()
     server = _listening(settings, metrics)
     if server is None:
         yield

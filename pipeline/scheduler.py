@@ -29,7 +29,6 @@ from monitoring.serving_check import check_serving
 from monitoring.store import Store
 from pipeline.deployment import Deployment, DeploymentError
 from pipeline.first_run import FirstRun
-from pipeline.following import Following
 from pipeline.health import HealthWatch, readiness_problem
 from pipeline.job_times import AtMoments, Times
 from pipeline.log_jobs import PAUSE_SECONDS, PatientReader, ingestion_of
@@ -81,7 +80,6 @@ class Scheduler:
         self.records = JobRecords(store)
         alerts = Alerts.of(settings, store)
         self.delivery = AlertDelivery(settings, store, clock)
-        self.following = Following(clock)
         self.watches = Watches(settings, store, alerts, lambda: [*(job.name for job in self.jobs), "retrain"])
         self.troubles = Troubles(alerts, settings.alerts.tolerated_outage_minutes * 60.0)
         self.health = HealthWatch(alerts, lambda: readiness_problem(settings))
@@ -140,7 +138,7 @@ class Scheduler:
         now = self.clock()
         self._guarded("repair", self._repair_what_was_left)  # needs the store, and following does not
         try:
-            with self.patience.attempt(RegistryError), self.following.attempt():
+            with self.patience.attempt(RegistryError):
                 self.deployment.sync(record_moves=True)
         except DeploymentError as error:
             self.troubles.settle("mlflow", now)  # it has answered
@@ -292,7 +290,7 @@ def run_scheduler() -> None:
     with state_lock("scheduler", "main.py"), Store(settings.store_address) as store:
         scheduler = Scheduler(settings, store, utc_now)
         try:
-            with exporting(settings, utc_now, scheduler.following, scheduler.job_names):
+            with exporting(settings, utc_now, scheduler.job_names):
                 scheduler.prepare()
                 log.info("the scheduler is at work; SIGTERM or Ctrl-C ends it")
                 while True:

@@ -16,7 +16,6 @@ from monitoring.exported_metrics import ExportedMetrics
 from monitoring.job_records import JobRecords
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
-from pipeline.following import Following
 from tests.command_line import json_of
 from tests.traffic import drifted_rows, send_outcomes, serve
 from tests.trained import TrainedState
@@ -40,10 +39,10 @@ def make_busy(home: Path, state: TrainedState) -> None:
         RunRecords(store).finish("failed", "failed", now, error="for the test")
 
 
-def exported(*, of_scheduler: bool = True, following: Following | None = None) -> ExportedMetrics:
+def exported(*, of_scheduler: bool = True) -> ExportedMetrics:
     """Of the state root in force."""
     jobs = ("drift", "performance", "retrain", "run") if of_scheduler else None
-    return ExportedMetrics(load_settings(), utc_now, following or Following(utc_now), jobs)
+    return ExportedMetrics(load_settings(), utc_now, jobs)
 
 
 def refreshed(metrics: ExportedMetrics) -> Samples:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from config.settings import load_settings, registry_directory
-from models.mlflow_registry import Registry
+from models.mlflow_registry import Registry, RegistryError
 from models.mlflow_runs import RunLog
 from models.serving_plan import read_plan
 from monitoring.promotion_history import PromotionHistory
+from monitoring.registry_contact import RegistryContact, read_contact
 from monitoring.run_records import RunRecords
-from monitoring.store import Store
+from monitoring.store import Store, StoreError
 from pipeline import deployment as deployment_module
 from pipeline import registration
 from pipeline.deployment import STAGING, Deployment, DeploymentError
@@ -186,6 +187,40 @@ def test_a_bundle_that_is_altered_in_the_registry_too_is_refused(state: Path, ti
             with pytest.raises(DeploymentError, match=r"version 2 is refused: .*model.onnx does not match its digest"):
                 deployment.sync()
     assert planned() == "1"
+
+
+def test_a_store_that_takes_no_move_leaves_the_host_followed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with deployment_in_force() as deployment:
+        deployment.registry.set_champion("2")
+        monkeypatch.setattr(Store, "reading", failing(StoreError("the store is away")))
+        with pytest.raises(StoreError):
+            deployment.sync(record_moves=True)
+    contact = read_contact()
+    assert contact is not None and contact.at is not None
+    assert (planned(), contact.problem, contact.reachable) == ("2", None, True)
+
+
+@pytest.mark.parametrize(("call", "reachable"), [("champion", False), ("version", True), ("download_bundle", True)])
+def test_mlflow_was_reached_when_it_named_the_champion_whatever_came_then(
+    state: Path, monkeypatch: pytest.MonkeyPatch, call: str, reachable: bool
+) -> None:
+    with deployment_in_force() as deployment:
+        deployment.sync()
+        before = read_contact()
+        deployment.registry.set_champion("2")
+        shutil.rmtree(registry_directory() / "2")
+        monkeypatch.setattr(Registry, call, failing(RegistryError("the storage is down")))
+        with pytest.raises(RegistryError):
+            deployment.sync()
+    assert before is not None
+    assert read_contact() == RegistryContact(at=before.at, problem="the storage is down", reachable=reachable)
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 def tampered(_: Registry, version: str, place: Path) -> None:

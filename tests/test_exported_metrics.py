@@ -17,7 +17,6 @@ from sqlalchemy import insert, update
 
 from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
-from models.mlflow_connection import RegistryError
 from monitoring import exported_metrics
 from monitoring.confusion import ClassIndex, confusion_of
 from monitoring.deliveries import Outbox
@@ -30,12 +29,11 @@ from monitoring.outcome_records import counted_outcomes, labels_by_hour, right_a
 from monitoring.prediction_log import PredictionLog
 from monitoring.promotion_history import PromotionHistory
 from monitoring.quality_metrics import drift_samples
+from monitoring.registry_contact import note_failure, note_success
 from monitoring.run_records import RunRecords
 from monitoring.store import Store, StoreError
 from monitoring.tables import log_sources, outcome_counts
 from monitoring.work_metrics import JobMetrics, age_samples
-from pipeline.deployment import DeploymentError
-from pipeline.following import Following
 from tests.command_line import json_of
 from tests.logged import NOON, prediction_lines
 from tests.observed import exported, make_busy, names, parsed, refreshed, utc_now, value
@@ -43,6 +41,7 @@ from tests.states import state
 from tests.trained import TrainedState, copy_of, in_force
 
 __all__ = ["state"]
+OF_FOLLOWING = {"mlops_mlflow_reachable", "mlops_sync_last_success_timestamp_seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +148,11 @@ def test_lines_set_aside_are_counted(busy: Path) -> None:
 
 
 def test_a_host_without_a_scheduler_shows_its_own_figures_alone(busy: Path) -> None:
+    note_success(NOON)
     metrics = exported(of_scheduler=False)
     shown = names(refreshed(metrics)) - {name for name in names(parsed(metrics.text())) if name.startswith("process_")}
     of_host = {metric.name for metric in METRICS if metric.place == "host"}
-    assert shown == of_host - {"mlops_mlflow_reachable", "mlops_sync_last_success_timestamp_seconds"}
+    assert shown == of_host
 
 
 def test_what_is_not_known_is_not_shown(state: Path) -> None:
@@ -262,18 +262,15 @@ def record(**values: Any) -> JobRecord:
     return JobRecord(name="drift", next_due_at=None, **values)
 
 
-def test_following_says_whether_mlflow_answered_and_when_it_went_well_last() -> None:
-    following = Following(lambda: NOON)
-    assert (following.mlflow_reachable, following.last_success_at) == (None, None)
-    with suppress(RegistryError), following.attempt():
-        raise RegistryError("away")
-    assert (following.mlflow_reachable, following.last_success_at) == (False, None)
-    with suppress(DeploymentError), following.attempt():
-        raise DeploymentError("its bundle is refused")
-    assert (following.mlflow_reachable, following.last_success_at) == (True, None)
-    with following.attempt():
-        pass
-    assert (following.mlflow_reachable, following.last_success_at) == (True, NOON)
+def test_a_process_that_has_just_started_says_how_following_went_before_it(state: Path) -> None:
+    """So that a host that is not followed is told of, also when its process was started anew meanwhile."""
+    assert not names(refreshed(exported())) & OF_FOLLOWING
+    note_success(NOON)
+    for reachable in (True, False):
+        note_failure("its bundle is refused", reachable=reachable)
+        found = refreshed(exported())
+        assert value(found, "mlops_mlflow_reachable") == reachable
+        assert value(found, "mlops_sync_last_success_timestamp_seconds") == NOON.timestamp()
 
 
 @pytest.mark.parametrize("label", ['say "hi"', "back\\slash", "new\nline", "Köln", ""])
@@ -326,7 +323,7 @@ def test_both_databases_are_asked_alike(store: Store) -> None:
     history = PromotionHistory(store)
     history.mark_done(history.intend(None, "3", "first", NOON, who="w", why="y").id, NOON)
     DriftChecks(store).add("3", NOON, 40, {"status": "not_enough_data", "drifted_features": []})
-    metrics = ExportedMetrics(Settings(), lambda: NOON, Following(lambda: NOON), ("drift",))
+    metrics = ExportedMetrics(Settings(), lambda: NOON, ("drift",))
     found = parsed(metrics_text([*metrics._store_samples(store), *age_samples(store, Settings(), "3")]))
     found |= parsed(metrics_text(drift_samples(store, "3")))
     assert value(found, "mlops_job_duration_seconds", job_name="drift") == 9
@@ -367,8 +364,6 @@ def test_the_document_lists_each_metric_with_its_labels_where_it_is_shown() -> N
 
 
 def test_the_documented_metrics_are_those_that_are_shown(busy: Path) -> None:
-    following = Following(utc_now)
-    with following.attempt():
-        pass
-    shown = {name for name in names(refreshed(exported(following=following))) if name.startswith("mlops_")}
+    note_success(NOON)
+    shown = {name for name in names(refreshed(exported())) if name.startswith("mlops_")}
     assert shown == {metric.name for metric in METRICS}

@@ -21,9 +21,9 @@ from config.home import PROJECT_ROOT
 from config.settings import Settings, load_settings
 from models.mlflow_connection import RegistryError
 from monitoring.exported_metrics import ExportedMetrics
+from monitoring.registry_contact import RegistryContact, read_contact
 from monitoring.store import Store, StoreError
 from pipeline import metrics_exporter
-from pipeline.following import Following
 from pipeline.metrics_exporter import MOST_READERS, exporting
 from pipeline.scheduler import Scheduler
 from tests.observed import free_port, names, parsed, scraped, utc_now, value, wait_until
@@ -42,7 +42,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @contextmanager
 def shown(settings: Settings | None = None) -> Iterator[None]:
-    with exporting(settings or load_settings(), utc_now, Following(utc_now), ("drift",)):
+    with exporting(settings or load_settings(), utc_now, ("drift",)):
         yield
 
 
@@ -148,12 +148,12 @@ def test_a_scheduler_notes_whether_mlflow_answers(state: Path, monkeypatch: pyte
     with Store(load_settings().store_address) as store:
         work = Scheduler(load_settings(), store, utc_now)
         work.follow()
-        assert work.following.mlflow_reachable is True
-        assert work.following.last_success_at is not None
+        followed = read_contact()
+        assert followed is not None and followed.at is not None and followed.reachable
         monkeypatch.setattr(type(work.deployment.registry), "champion", _away)
         with pytest.raises(RegistryError):
             work.follow()
-        assert work.following.mlflow_reachable is False
+        assert read_contact() == RegistryContact(at=followed.at, problem="MLflow is away", reachable=False)
         assert work.job_names[:2] == ("drift", "performance") and work.job_names[-2:] == ("retrain", "run")
 
 

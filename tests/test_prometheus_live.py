@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from api.app import create_app
 from config.settings import Settings, load_settings
-from pipeline.following import Following
+from monitoring.registry_contact import note_success
 from pipeline.metrics_exporter import exporting
 from tests.command_line import json_of
 from tests.grafana import expressions
@@ -66,12 +66,10 @@ def system(sample: TrainedState, tmp_path_factory: pytest.TempPathFactory) -> It
         stack.callback(core.reloader.stop)
         targets = {"api": stack.enter_context(listening(app)), "scheduler": free_port(), "sync": free_port()}
         targets["alertmanager"] = stack.enter_context(alertmanager(folder / "alertmanager"))
-        following = Following(utc_now)
-        with following.attempt():
-            pass
+        note_success(utc_now())
         jobs = ("drift", "performance", "retrain", "run")
-        stack.enter_context(exporting(on_port(targets["scheduler"]), utc_now, following, jobs))
-        stack.enter_context(exporting(on_port(targets["sync"]), utc_now, following))
+        stack.enter_context(exporting(on_port(targets["scheduler"]), utc_now, jobs))
+        stack.enter_context(exporting(on_port(targets["sync"]), utc_now))
         running = stack.enter_context(prometheus(folder / "prometheus", targets, keys["read"]))
         rows = client_rows(sample.schema, drifted_rows(sample)[:5])
         core.metrics.log_failed("predictions", "refused")
