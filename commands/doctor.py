@@ -164,7 +164,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:
-    from models.mlflow_connection import without_passwords
+    from models.mlflow_errors import without_passwords
     from models.mlflow_registry import Registry, RegistryError
 
     if is_absent_sqlite(settings.mlflow_address):

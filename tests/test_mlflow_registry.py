@@ -20,7 +20,8 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from config.home import PROJECT_ROOT
-from models.mlflow_connection import MlflowConnection, RegistryError, set_environment, without_passwords
+from models.mlflow_connection import MlflowConnection, RegistryError, set_environment
+from models.mlflow_errors import without_passwords
 from models.mlflow_registry import Registry, VersionInfo
 from models.mlflow_runs import KNOWN_TYPES, RunLog
 from models.schema import Feature, Schema
