@@ -12,7 +12,7 @@ WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", 
 
 
 class Times(Protocol):
-    """All times are aware. A start further ahead than clocks differ was noted by one that was set back since: it is due."""
+    """All times are aware. A start further ahead than clocks differ is of one that was set back since: it is due."""
 
     def first(self, now: datetime) -> datetime:
         """When a job that was never run is due."""
