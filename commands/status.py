@@ -6,11 +6,13 @@ It answers in under a second and while MLflow is down, so it never asks MLflow.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Struct
 
+from config.clock import CLOCK_SKEW
 from config.home import is_absent_sqlite, state_home
 from config.settings import load_settings, logs_directory, registry_directory
 from config.state_lock import lock_holder
@@ -69,7 +71,7 @@ def current_status() -> Status:
         last_run=_as_it_is(recorded.last_run),
         jobs=recorded.jobs,
         incidents=recorded.incidents,
-        last_prediction_at=_last_prediction(now),
+        last_prediction_at=_last_prediction(),
         log=recorded.log or log_lag(None, logs_directory(), source_path(), now),
         store_problem=recorded.problem,
     )
@@ -133,8 +135,11 @@ def _in_service() -> InService | None:
     return msgspec.structs.replace(service, algorithm=manifest.algorithm, trained_at=manifest.created_at)
 
 
-def _last_prediction(now: datetime) -> datetime | None:
-    """By the times of the files; one in the future is of a clock that has been set back since."""
-    files = logs_directory().glob("predictions_*.jsonl")
-    times = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in files]
-    return max((time for time in times if time <= now), default=min(times, default=None))
+def _last_prediction() -> datetime | None:
+    """By the times of the files; one ahead by more than clocks differ is of a clock that has been set back since."""
+    times = []
+    for path in logs_directory().glob("predictions_*.jsonl"):
+        with suppress(FileNotFoundError):  # deleted just now, as it was old
+            times.append(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    latest = datetime.now(UTC) + CLOCK_SKEW  # of now: predictions go on while the store is read
+    return max((time for time in times if time <= latest), default=min(times, default=None))

@@ -73,7 +73,7 @@ def _target(argument: str | None) -> Store:
         raise TargetError(f"where to? give --to URL, or set {TARGET_VARIABLE}")
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         raise TargetError("the target is no database URL; expected postgresql+psycopg://USER@HOST/DATABASE") from None
     if argument and (url.password is not None or "password" in url.query):
         raise TargetError(
@@ -82,7 +82,7 @@ def _target(argument: str | None) -> Store:
         )
     if not url.drivername.startswith("postgres"):
         raise TargetError(f"the target names {url.drivername}; expected postgresql+psycopg://USER@HOST/DATABASE")
-    return Store(text)
+    return Store(text, ends_silence=False)
 
 
 def print_copy(outcome: CopyOutcome) -> None:

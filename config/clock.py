@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 #: The moment, aware and in UTC.
 Clock = Callable[[], datetime]
+#: By as much may the clocks of hosts that share a store differ; what is dated further ahead is of a clock that was set
+#: back since.
+CLOCK_SKEW = timedelta(minutes=5)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def has_elapsed(span: timedelta, since: datetime, now: datetime) -> bool:
+    """Whether `span` is over since then; always where that is in the future by more than `CLOCK_SKEW`, or what a clock
+    that was ahead has dated would be waited for."""
+    return not -CLOCK_SKEW <= now - since < span

@@ -68,8 +68,9 @@ def is_worse_than_seen(severity: Severity, events: list[IncidentEvent]) -> bool:
 
 
 def last_told(events: list[IncidentEvent]) -> datetime | None:
-    """When people last heard of it, or when it last came back."""
-    return max((one.at for one in events if one.event in ALERTED or one.event == "reopened"), default=None)
+    """When people last heard of it, or when it last came back: of `events`, oldest first, by their order, as a clock
+    that was ahead may have dated an earlier one later."""
+    return next((one.at for one in reversed(events) if one.event in ALERTED or one.event == "reopened"), None)
 
 
 def escalations_since_news(events: list[IncidentEvent]) -> int:

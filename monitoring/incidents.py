@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct, field
 from sqlalchemy import Connection, insert, select, update
 
 from config.alert_settings import SEVERITIES, IncidentKind, Severity
+from config.clock import has_elapsed
 from config.errors import ProductError
 from monitoring.alert_policy import AlertPolicy
 from monitoring.deliveries import add_deliveries, heard
@@ -250,7 +251,7 @@ class Incidents:
         told = last_told(events)
         return (
             told is not None
-            and not timedelta(0) <= now - told < self._policy.escalate_after  # the clock may have been set back
+            and has_elapsed(self._policy.escalate_after, told, now)
             and escalations_since_news(events) < self._policy.escalations
         )
 

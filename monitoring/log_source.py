@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from config.errors import ProductError
 from config.home import under_home
+from monitoring.birth_time import birth_time
 from monitoring.first_use import read_or_make
 from monitoring.store import Store, upsert
 from monitoring.tables import log_sources
@@ -64,17 +65,18 @@ def register_source(store: Store, path: Path, now: datetime) -> int:
         if known is not None and _is_another(known.host, place) and abs(now - known.read_at) < COPY_SEEN:
             raise SourceError(
                 f"{path}: the logs of a state root with the same UUID were read on {known.host.partition(' ')[0]} just "
-                "now: one is a copy of the other. Remove this file in the copy: then it gets a UUID of its own, and no "
-                "row is counted twice"
+                f"now. If it was moved or restored, leave the file: this passes within {COPY_SEEN.seconds} seconds. If "
+                "this lasts, one is a copy of the other: remove this file in the copy, never in the only one: then the "
+                "copy gets a UUID of its own, and no row is counted twice"
             )
         upsert(connection, log_sources, {"uuid": source}, {"host": place, "read_at": now})
         return int(connection.execute(select(t.id).where(t.uuid == source)).scalar_one())
 
 
 def _file_mark(path: Path) -> str:
-    """The same for every process and container that has this very file, and another one for a copy."""
-    found = path.stat()
-    return f"{found.st_ino:x}-{found.st_ctime_ns:x}"
+    """The same for every process and container that has this very file, whatever becomes of its mode, its owner and
+    other links to it; another one for a copy."""
+    return f"{path.stat().st_ino:x}-{birth_time(path):x}"
 
 
 def _is_another(known: str, place: str) -> bool:

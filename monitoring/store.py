@@ -45,8 +45,11 @@ class StoreError(ProductError):
 class Store:
     """A connection pool on one store. Safe to share between the threads of one process."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, ends_silence: bool = True) -> None:
+        """`ends_silence=False`: for a connection over which much is sent at once. PostgreSQL may live and read nothing
+        for longer than `SILENCE_SECONDS` then, say in a checkpoint; whether it lives is asked all the same."""
         self._url = _supported_url(url)
+        self._silence_seconds = SILENCE_SECONDS if ends_silence else 0
         self._engine: Engine | None = None
 
     @property
@@ -126,7 +129,9 @@ class Store:
 
     def _connectable(self) -> Engine:
         try:
-            return _sqlite_engine(self._url) if self._url.drivername == "sqlite" else _postgresql_engine(self._url)
+            if self._url.drivername == "sqlite":
+                return _sqlite_engine(self._url)
+            return _postgresql_engine(self._url, self._silence_seconds)
         except OSError as error:
             raise StoreError(f"the store {self.address} cannot be made: {error.strerror}; check `store.url`") from error
         except ImportError as error:
@@ -175,7 +180,7 @@ def to_record(row: Row[Any], kind: type[Record]) -> Record:
 def _supported_url(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except sql_errors.ArgumentError:
+    except (sql_errors.ArgumentError, ValueError):  # the latter of a port that is no number
         raise StoreError("`store.url` is no database URL; expected sqlite:///… or postgresql://…") from None
     if parsed.drivername in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -192,26 +197,27 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: URL) -> Engine:
-    own = {name: value for name, value in _postgresql_patience().items() if name not in url.query}
+def _postgresql_engine(url: URL, silence_seconds: int) -> Engine:
+    """`silence_seconds`: 0 for no end of a connection over which nothing gets through."""
+    own = {name: value for name, value in _postgresql_patience(silence_seconds).items() if name not in url.query}
     engine = create_engine(url.update_query_dict(own), pool_pre_ping=True, **_json_options())
-    event.listen(engine, "connect", _bound_session)
+    event.listen(engine, "connect", lambda connection, _record: _bound_session(connection, silence_seconds))
     return engine
 
 
-def _postgresql_patience() -> dict[str, str]:
+def _postgresql_patience(silence_seconds: int) -> dict[str, str]:
     """libpq's own parameters of a connection; the URL may say otherwise."""
     return {
         "connect_timeout": str(CONNECT_SECONDS),
-        "tcp_user_timeout": str(SILENCE_SECONDS * 1000),
+        "tcp_user_timeout": str(silence_seconds * 1000),
         **{f"keepalives_{name}": str(value) for name, value in _KEEPALIVE.items()},
     }
 
 
-def _bound_session(connection: Any, _record: object) -> None:
+def _bound_session(connection: Any, silence_seconds: int) -> None:
     """The same on the server's side, which else keeps the locks of a host that is gone; and bounds for a statement."""
     bounds = {
-        "tcp_user_timeout": f"{SILENCE_SECONDS}s",
+        "tcp_user_timeout": f"{silence_seconds}s",
         **{f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVE.items()},
         "lock_timeout": f"{LOCK_WAIT_SECONDS:.0f}s",
         "statement_timeout": f"{STATEMENT_SECONDS}s",

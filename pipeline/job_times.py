@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Protocol
 
+from config.clock import CLOCK_SKEW, has_elapsed
+
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Times(Protocol):
-    """All times are aware. A start in the future was noted by a clock that has been set back since: it is due."""
+    """All times are aware. A start further ahead than clocks differ is of one that was set back since: it is due."""
 
     def first(self, now: datetime) -> datetime:
         """When a job that was never run is due."""
@@ -32,7 +34,7 @@ class Every:
         return now + self.period
 
     def is_due(self, last_start: datetime, now: datetime) -> bool:
-        return not timedelta(0) <= now - last_start < self.period
+        return has_elapsed(self.period, last_start, now)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class AtMoments:
         )
 
     def is_due(self, last_start: datetime, now: datetime) -> bool:
-        return not self.previous(now) <= last_start <= now
+        return not self.previous(now) <= last_start <= now + CLOCK_SKEW
 
     def _moment(self, now: datetime, days: int) -> datetime | None:
         """The moment on the day so many days after that of `now`, if that day has one."""

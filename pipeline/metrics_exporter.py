@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ REFRESH_SECONDS, REST_TIMES = 10.0, 20
 #: Whoever asks is answered at once; more readers than this at a time are sent away, and a silent one is.
 MOST_READERS, SILENT_SECONDS = 16, 5.0
 _STOP_SECONDS = 1.0
+_QUERY_CANCELED = "57014"  # of the SQLSTATEs of PostgreSQL
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def _refresh(settings: Settings, metrics: ExportedMetrics, ended: threading.Even
     told = ""
     store = Store(settings.store_address)
     while not ended.is_set():
-        took = 0.0
+        took, began = 0.0, time.monotonic()
         try:
             took = metrics.refresh(store)
             told = ""
@@ -83,8 +85,15 @@ def _refresh(settings: Settings, metrics: ExportedMetrics, ended: threading.Even
             if str(error) != told:
                 log.error("the metrics of the store stay as they were: %s", error)
             told = str(error)
+            if _was_at_work(error):
+                took = time.monotonic() - began
         ended.wait(max(REFRESH_SECONDS, REST_TIMES * took))
     store.close()
+
+
+def _was_at_work(error: Exception) -> bool:
+    """Whether the store has worked in vain until `statement_timeout`, rather than been away."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == _QUERY_CANCELED
 
 
 class _MetricsServer(ThreadingHTTPServer):

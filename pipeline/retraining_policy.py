@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from config.clock import has_elapsed
 from config.settings import Settings
 from monitoring.incidents import LOSS, Incident, IncidentKind, Incidents
 from monitoring.labelled_reading import LabelledRows
@@ -79,5 +80,4 @@ class RetrainingPolicy:
         last = next(iter(self._runs.latest(1)), None)
         if last is None:
             return True
-        rest = timedelta(hours=self._settings.cool_down_hours)  # a start in the future is of a clock that was set back
-        return not timedelta(0) <= now - last.started_at < rest
+        return has_elapsed(timedelta(hours=self._settings.cool_down_hours), last.started_at, now)

@@ -126,6 +126,17 @@ def test_what_nobody_acknowledges_is_told_again_a_bounded_number_of_times(store:
     assert told(store) == ["opened", "escalated", "escalated", "escalated"]
 
 
+@pytest.mark.parametrize("ahead", [3, 240])
+def test_one_that_a_host_whose_clock_is_ahead_has_opened_is_told_again_after_the_time_only(
+    store: Store, ahead: int
+) -> None:
+    """Hosts that share a store do not agree to the second."""
+    incidents = incidents_of(store, TEAM)
+    incidents.report(drift("high"), later(seconds=ahead))
+    assert [second for second in range(0, ahead + 5, 5) if incidents.escalate(later(seconds=second))] == []
+    assert [hour for hour in range(1, 8) if incidents.escalate(later(hour, seconds=ahead))] == [2, 4, 6]
+
+
 def test_one_that_grows_worse_after_all_escalations_is_told_and_escalated_anew(store: Store) -> None:
     incidents = incidents_of(store, alerting(channel(), escalations=1))
     incidents.report(drift("high"), NOON)

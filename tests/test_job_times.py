@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.job_times import AtMoments, Every
+from config.clock import CLOCK_SKEW
+from pipeline.job_times import AtMoments, Every, Times
 
 SUNDAY = AtMoments("sunday 02:00")
 DAILY = AtMoments("daily 02:30")
@@ -91,3 +92,11 @@ def test_a_clock_that_was_set_back_delays_no_job() -> None:
     now = utc("2026-07-15 12:00")
     assert Every(timedelta(hours=6)).is_due(now + timedelta(days=300), now)
     assert SUNDAY.is_due(now + timedelta(days=300), now)
+
+
+@pytest.mark.parametrize("times", [Every(timedelta(hours=6)), DAILY, SUNDAY])
+def test_a_start_that_a_clock_a_little_ahead_has_noted_is_not_due_at_once(times: Times) -> None:
+    now = utc("2026-07-15 12:00")
+    assert not times.is_due(now + timedelta(seconds=3), now)
+    assert not times.is_due(now + CLOCK_SKEW, now)
+    assert times.is_due(now + CLOCK_SKEW + timedelta(seconds=1), now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from config.settings import LabelSettings, Settings
+from monitoring.birth_time import birth_time
 from monitoring.ids import uuid7
 from monitoring.labelled_reading import LabelledRows
 from monitoring.labelled_rows import label_of
@@ -445,12 +447,44 @@ def test_a_copy_of_a_state_root_is_refused_until_it_has_a_uuid_of_its_own(host: 
     copy = Host(tmp_path / "copy", host.store)
     copy.log(prediction_lines(5, seed=2))
     copy.now = host.now + timedelta(seconds=2)
-    with pytest.raises(SourceError, match="Remove this file in the copy"):
+    with pytest.raises(SourceError, match="remove this file in the copy"):
         copy.ingestion.run_once()
     (copy.home / "source_id").unlink()
     assert copy.ingestion.run_once().rows == 5
     assert host.ingestion.run_once().rows == 0
     assert (served_rows(host.store), count_of(host.store, "log_sources")) == (15, 2)
+
+
+def test_a_state_root_whose_mode_or_links_change_is_no_copy(host: Host, tmp_path: Path) -> None:
+    host.log(prediction_lines(10))
+    host.ingestion.run_once()
+    (host.home / "source_id").chmod(0o640)
+    (tmp_path / "backup").hardlink_to(host.home / "source_id")
+    host.log(prediction_lines(5, seed=2))
+    host.now += timedelta(seconds=2)
+    assert host.restarted().run_once().rows == 5
+
+
+def test_who_copied_nothing_is_told_to_wait_and_to_leave_the_file(host: Host, tmp_path: Path) -> None:
+    host.ingestion.run_once()
+    shutil.copytree(host.home, tmp_path / "restored")
+    with pytest.raises(SourceError, match="leave the file: this passes within 30 seconds"):
+        Host(tmp_path / "restored", host.store).ingestion.run_once()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["statx", "no statx"])
+def test_the_birth_of_a_file_survives_what_a_copy_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    if not told:
+        monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    began, file = time.time_ns(), tmp_path / "file"
+    file.write_text("x")
+    born = birth_time(file)
+    file.chmod(0o600)
+    shutil.copy2(file, tmp_path / "copy")
+    assert (birth_time(file), birth_time(tmp_path / "copy") > born) == (born, told)
+    assert abs(born - (began if told else 0)) < 60 * 10**9
 
 
 def test_a_state_root_that_was_moved_is_read_on_there(host: Host, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from config.home import PROJECT_ROOT
@@ -26,7 +28,7 @@ from monitoring.store import Store, StoreError
 from pipeline import metrics_exporter
 from pipeline.metrics_exporter import MOST_READERS, exporting
 from pipeline.scheduler import Scheduler
-from tests.observed import free_port, names, parsed, scraped, utc_now, value, wait_until
+from tests.observed import exported, free_port, names, parsed, scraped, utc_now, value, wait_until
 from tests.states import environment_of, state
 
 __all__ = ["state"]
@@ -142,6 +144,40 @@ def test_a_failure_of_the_store_is_logged_once(
     with caplog.at_level(logging.ERROR), shown():
         wait_until(lambda: len(asked) > 3, "it is asked again")
     assert caplog.text.count("the metrics of the store stay as they were") == 1
+
+
+class _AskedOnce(threading.Event):
+    """Ends after one question, and keeps how long was to be rested then."""
+
+    rest = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.rest = timeout or 0.0
+        self.set()
+        return True
+
+
+def _rest(settings: Settings) -> float:
+    ended = _AskedOnce()
+    metrics_exporter._refresh(settings, exported(), ended)
+    return ended.rest
+
+
+def test_figures_that_a_store_works_on_in_vain_are_asked_for_as_seldom_as_slow_ones(
+    state: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.store.STATEMENT_SECONDS", 1)
+    monkeypatch.setenv("MLOPS_STORE__URL", postgres_url)
+    settings = load_settings()
+    assert _rest(settings) >= metrics_exporter.REFRESH_SECONDS
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE incidents, jobs IN ACCESS EXCLUSIVE MODE")
+        assert _rest(settings) >= metrics_exporter.REST_TIMES
+
+
+def test_a_store_that_is_away_is_asked_again_soon(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_STORE__URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert _rest(load_settings()) == metrics_exporter.REFRESH_SECONDS
 
 
 def test_a_scheduler_notes_whether_mlflow_answers(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,14 @@ def test_outcomes_without_their_row_or_class_do_not_count(ready: Store) -> None:
     assert policy(ready, use_feedback=False).new_labels() == 0
 
 
+def test_a_run_that_a_clock_a_little_ahead_has_dated_is_rested_from(store: Store) -> None:
+    trained(store, NOON + timedelta(minutes=1))
+    labels(store, 3, received=NOON + timedelta(minutes=2))
+    incident(store)
+    assert policy(store).reason("1", NOON) is None
+    assert policy(store).reason("1", NOON + 2 * DAY) is not None
+
+
 @pytest.mark.parametrize("status", ["succeeded", "failed", "refused", "interrupted"])
 def test_after_any_run_there_is_a_rest(ready: Store, status: str) -> None:
     incident(ready)

@@ -39,7 +39,7 @@ def test_an_incident_told_tomorrow_is_told_again_a_bounded_number_of_times(store
     incidents = incidents_of(store, alerting(channel(), escalations=3))
     incidents.report(drift("high"), TOMORROW)
     moments = [hour for hour in range(12) if incidents.escalate(later(hour))]
-    assert len(moments) == 3
+    assert moments == [0, 2, 4]
 
 
 def test_a_run_dated_tomorrow_holds_up_no_retraining(store: Store) -> None:

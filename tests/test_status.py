@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import status
 from config.settings import load_settings
 from config.state_lock import state_lock
 from monitoring.incidents import Finding, Incidents
@@ -112,6 +114,30 @@ def test_it_says_what_waits_to_be_read_since_when_and_when_was_read_last(state: 
     assert datetime.fromisoformat(lag["last_read_at"]) > logged
     log(state, prediction_lines(2, seed=2, moment=logged + timedelta(hours=1)))
     assert json_of("status")["log"]["oldest_unread_seconds"] == pytest.approx(2 * 3600, abs=60)
+
+
+def test_predictions_that_go_on_while_the_store_is_read_are_the_last_ones(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    log(state, prediction_lines(1, moment=yesterday))
+    os.utime(next((state / "logs").glob("predictions_*.jsonl")), (yesterday.timestamp(),) * 2)
+    read = status._recorded
+
+    def meanwhile(address: str, now: datetime) -> status._Recorded:
+        log(state, prediction_lines(1, moment=datetime.now(UTC)))
+        return read(address, now)
+
+    monkeypatch.setattr(status, "_recorded", meanwhile)
+    told = status.current_status()
+    assert told.last_prediction_at is not None and told.last_prediction_at > yesterday + timedelta(hours=23)
+
+
+def test_a_file_that_retention_deletes_meanwhile_is_passed_over(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(state, prediction_lines(1, moment=datetime.now(UTC)))
+    folder = type("Listed", (), {"glob": lambda _, pattern: [*(state / "logs").glob(pattern), state / "deleted"]})
+    monkeypatch.setattr(status, "logs_directory", folder)
+    assert status._last_prediction() is not None
 
 
 def test_a_line_that_is_being_written_does_not_wait(state: Path) -> None:

@@ -152,6 +152,7 @@ def test_sqlite_is_in_wal_mode_with_foreign_keys(tmp_path: Path) -> None:
     [
         ("mysql://u:secret@h/d", "expected sqlite"),
         ("nonsense", "no database URL"),
+        ("postgresql://u:p@h:54x/d", "no database URL"),
         ("sqlite://", "expected sqlite"),
         ("postgresql://u:secret@127.0.0.1:1/d", "cannot be used"),
         ("sqlite:////proc/nowhere/a.db", "cannot be made"),

@@ -94,6 +94,24 @@ def test_a_copy_may_take_longer_than_any_other_statement(
     assert copied.rows == ROWS * len(metadata.tables) - 1
 
 
+#: For longer than a connection may be silent PostgreSQL lives and reads nothing of what is sent to it.
+STALLED = """
+CREATE FUNCTION stall() RETURNS trigger AS $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$ LANGUAGE plpgsql;
+CREATE TRIGGER stall BEFORE INSERT ON labelled_rows FOR EACH STATEMENT EXECUTE FUNCTION stall()
+"""
+
+
+def test_a_server_that_reads_nothing_for_a_while_ends_no_copy(
+    source: Store, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.store.SILENCE_SECONDS", 1)
+    with source.writing() as connection:  # more than the buffers between the two hold
+        connection.execute(text("UPDATE labelled_rows SET input_data = hex(zeroblob(8000000))"))
+    with Store(postgres_url) as target, target.writing() as connection:
+        connection.execute(text(STALLED))
+    assert json_of("store", "copy", "--to", postgres_url)["rows"] == ROWS * len(metadata.tables) - 1
+
+
 @pytest.mark.parametrize("lock", ["scheduler", "pipeline"])
 def test_nothing_is_copied_while_somebody_is_at_work(source: Store, postgres_url: str, lock: object) -> None:
     with state_lock(lock, "main.py"):  # type: ignore[arg-type]
@@ -213,6 +231,7 @@ def test_a_password_in_an_argument_is_refused_without_it(source: Store, postgres
     [
         ("", 2, "give --to URL"),
         ("nonsense", 2, "is no database URL"),
+        ("postgresql://u@h:54x/d", 2, "is no database URL"),
         ("sqlite:///other.db", 2, "names sqlite"),
         ("postgresql://u@127.0.0.1:1/d", 1, "cannot be used: connection"),
     ],

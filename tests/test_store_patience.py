@@ -34,6 +34,14 @@ def test_both_sides_give_up_a_silent_connection_and_statements_are_bounded(postg
     assert parameters["tcp_user_timeout"] == str(SILENCE_SECONDS * 1000)
 
 
+def test_a_store_to_which_much_is_sent_ends_no_silence_and_asks_whether_the_server_lives(postgres_url: str) -> None:
+    with Store(postgres_url, ends_silence=False) as store:
+        assert [shown(store, name) for name in ("tcp_user_timeout", "tcp_keepalives_idle")] == ["0", "4"]
+        with store.reading() as connection:
+            parameters = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    assert (parameters["tcp_user_timeout"], parameters["keepalives_idle"]) == ("0", "4")
+
+
 def test_the_url_may_say_otherwise(postgres_url: str) -> None:
     with Store(f"{postgres_url}?connect_timeout=30") as store, store.reading() as connection:
         parameters = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
