@@ -35,14 +35,26 @@ _REFUSALS = (
 )
 
 
+#: What this host's own disk says, also from within a sentence of MLflow.
+_OF_THIS_HOST = ("No space left", "[Errno 13]", "Read-only file system")
+
+
 def explained(error: Exception, *, is_server: bool) -> tuple[str, str]:
     """Why it failed and what to do; `is_server`: a tracking server was asked, not a database that is opened here."""
     text = str(error)
+    if _is_of_this_host(error):
+        return first_line(error), mend(text, "let this user read and write below the state root")
     answered = is_server and "Connection refused" not in text and "timed out" not in text
     for words, reason, next_step in _REFUSALS if answered else ():
         if any(word in text for word in words):
             return reason, next_step
     return first_line(error), mend(text, "check `mlflow_uri` and that MLflow answers there")
+
+
+def _is_of_this_host(error: Exception) -> bool:
+    """Whether it is a file here that could not be written or read, whatever else is said."""
+    named = isinstance(error, OSError) and error.errno is not None and error.filename is not None
+    return named or any(word in str(error) for word in _OF_THIS_HOST)
 
 
 def is_mlflows(error: Exception) -> bool:
