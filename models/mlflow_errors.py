@@ -28,7 +28,7 @@ _REFUSALS = (
         "give the user of MLFLOW_TRACKING_USERNAME the permission in MLflow",
     ),
     (
-        ("mlflow-artifacts/", "Failed to download artifacts"),
+        ("mlflow-artifacts/", "Failed to download artifacts", "failures occurred while downloading"),
         "the storage of its files is down, lacks them, or refuses its key",
         "see the log of the MLflow server for which; nothing else here needs the storage",
     ),
@@ -42,8 +42,8 @@ _OF_THIS_HOST = ("No space left", "[Errno 13]", "Read-only file system")
 def explained(error: Exception, *, is_server: bool) -> tuple[str, str]:
     """Why it failed and what to do; `is_server`: a tracking server was asked, not a database that is opened here."""
     text = str(error)
-    if _is_of_this_host(error):
-        return first_line(error), mend(text, "let this user read and write below the state root")
+    if (fault := _of_this_host(error)) is not None:
+        return fault, mend(text, "let this user read and write below the state root")
     answered = is_server and "Connection refused" not in text and "timed out" not in text
     for words, reason, next_step in _REFUSALS if answered else ():
         if any(word in text for word in words):
@@ -51,10 +51,12 @@ def explained(error: Exception, *, is_server: bool) -> tuple[str, str]:
     return first_line(error), mend(text, "check `mlflow_uri` and that MLflow answers there")
 
 
-def _is_of_this_host(error: Exception) -> bool:
-    """Whether it is a file here that could not be written or read, whatever else is said."""
-    named = isinstance(error, OSError) and error.errno is not None and error.filename is not None
-    return named or any(word in str(error) for word in _OF_THIS_HOST)
+def _of_this_host(error: Exception) -> str | None:
+    """The line that tells of a file here that could not be written or read, whatever else is said."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return first_line(error)
+    lines = without_passwords(str(error)).splitlines()
+    return next((line.strip()[:300] for line in lines if any(word in line for word in _OF_THIS_HOST)), None)
 
 
 def is_mlflows(error: Exception) -> bool:

@@ -156,8 +156,17 @@ class Registry:
         directory.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.TemporaryDirectory(dir=directory.parent, prefix=".download-")
         with made as temporary, patient_transfer():
-            fetched = self._client.download_artifacts(run_id, BUNDLE_PATH, temporary)
+            fetched = self._download(run_id, temporary)
             shutil.move(fetched, directory)
+
+    def _download(self, mlflow_run_id: str, directory: str) -> str:
+        """By the place of the run's files: asked for those of a run, MLflow keeps to itself why it failed."""
+        from mlflow.artifacts import download_artifacts
+
+        place = str(self._client.get_run(mlflow_run_id).info.artifact_uri).rstrip("/")
+        address = self.connection.address
+        fetched = download_artifacts(artifact_uri=f"{place}/{BUNDLE_PATH}", dst_path=directory, tracking_uri=address)
+        return str(fetched)
 
     def _aliases(self) -> dict[str, str]:
         # A search of versions does not return aliases, whatever its documentation says; the registered model does.

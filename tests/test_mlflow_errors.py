@@ -22,6 +22,7 @@ PATH = "/var/lib/mlops/models/registry/.download-1/model.onnx"
             "No space left",
             "free some space",
         ),
+        (RuntimeError(f"mlflow-artifacts/ failed:\n### a ###\n[Errno 13] denied: '{PATH}'"), PATH, "state root"),
     ],
 )
 def test_a_fault_of_this_host_is_told_as_one(error: Exception, reason: str, next_step: str) -> None:

@@ -193,14 +193,14 @@ def test_a_bundle_comes_back_as_it_was_logged(registry: Registry, runs: RunLog, 
 def test_who_fetches_a_bundle_waits_until_mlflow_has_it_from_its_storage(
     registry: Registry, runs: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(_: object, _run: str, _path: str, folder: str) -> str:
+    def fetch(**_: str) -> str:
         waits.append(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
         raise OSError("no bytes came")
 
     waits: list[str] = []
     version = register(registry, runs)
     usual = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
-    monkeypatch.setattr("mlflow.MlflowClient.download_artifacts", fetch)
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fetch)
     with pytest.raises(RegistryError, match="could not fetch a bundle"):
         registry.download_bundle(version, tmp_path / "registry" / "1")
     assert (waits, os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) == (["120"], usual)
