@@ -8,6 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+Line = TypeVar("Line")
+
+
+def whole_lines(content: bytes, kind: type[Line]) -> list[Line]:
+    """The lines that are whole; others, the remains of writes cut short, are left out."""
+    decoder, found = msgspec.json.Decoder(kind), []
+    for line in content.split(b"\n"):
+        try:
+            if line:
+                found.append(decoder.decode(line))
+        except ValueError:
+            continue
+    return found
 
 
 class ChangedFiles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 #: The log's name before the day.
@@ -49,15 +48,3 @@ class RefusalLine(Struct, frozen=True, kw_only=True):
     rows: _Count
     requests: _Count
     fields: list[RefusedField]
-
-
-def refusal_lines(content: bytes) -> list[RefusalLine]:
-    """The whole lines of a log of refusals; others, the remains of writes cut short, are left out."""
-    decoder, found = msgspec.json.Decoder(RefusalLine), []
-    for line in content.split(b"\n"):
-        try:
-            if line:
-                found.append(decoder.decode(line))
-        except ValueError:
-            continue
-    return found

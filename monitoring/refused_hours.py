@@ -14,8 +14,8 @@ from pathlib import Path
 from msgspec import Struct
 from sqlalchemy import func, select
 
-from monitoring.daily_sums import ChangedFiles
-from monitoring.refusal_lines import ALL, REFUSALS_LOG, RefusalLine, refusal_lines
+from monitoring.daily_sums import ChangedFiles, whole_lines
+from monitoring.refusal_lines import ALL, REFUSALS_LOG, RefusalLine
 from monitoring.store import Store, upsert
 from monitoring.tables import refused_hours
 from monitoring.window_records import hour_start
@@ -43,7 +43,7 @@ class RefusalReader:
 
     def read(self, source: int) -> int:
         """Reads the files that have changed; returns how many. `source` is the state root's number in the store."""
-        return self._files.read(lambda content: self._store_hours(source, refusal_lines(content)))
+        return self._files.read(lambda content: self._store_hours(source, whole_lines(content, RefusalLine)))
 
     def _store_hours(self, source: int, lines: Iterable[RefusalLine]) -> None:
         rows: Counter[_Key] = Counter()

@@ -16,10 +16,10 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Row, func, select
 
-from monitoring.daily_sums import ChangedFiles
+from monitoring.daily_sums import ChangedFiles, whole_lines
 from monitoring.store import Store, upsert
 from monitoring.tables import server_hours
-from monitoring.usage_lines import USAGE_LOG, UsageLine, usage_lines
+from monitoring.usage_lines import USAGE_LOG, UsageLine
 from monitoring.window_records import day_start, hour_start
 
 _SUMS = ("seconds", "requests", "errors", "cpu_milliseconds")
@@ -47,7 +47,7 @@ class UsageReader:
 
     def read(self, source: int) -> int:
         """Reads the files that have changed; returns how many. `source` is the state root's number in the store."""
-        return self._files.read(lambda content: self._store_hours(source, usage_lines(content)))
+        return self._files.read(lambda content: self._store_hours(source, whole_lines(content, UsageLine)))
 
     def _store_hours(self, source: int, lines: Iterable[UsageLine]) -> None:
         hours: defaultdict[datetime, list[UsageLine]] = defaultdict(list)

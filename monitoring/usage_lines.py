@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 #: The log's name before the day.
@@ -26,15 +25,3 @@ class UsageLine(Struct, frozen=True, kw_only=True):
     #: Resident memory of the live workers at the end, a page that several share counted for each; 0 if not known.
     memory_bytes: int
     workers: int
-
-
-def usage_lines(content: bytes) -> list[UsageLine]:
-    """The whole lines of a usage log; others, the remains of writes cut short, are left out."""
-    decoder, found = msgspec.json.Decoder(UsageLine), []
-    for line in content.split(b"\n"):
-        try:
-            if line:
-                found.append(decoder.decode(line))
-        except ValueError:
-            continue
-    return found

@@ -20,11 +20,12 @@ from models.bundle import read_manifest
 from models.raw_rows import raw_columns
 from models.reference import build_reference, encode_reference
 from monitoring.cycle import run_cycle
+from monitoring.daily_sums import whole_lines
 from monitoring.drift_report import DriftThresholds
 from monitoring.incidents import Incident, Incidents
 from monitoring.log_retention import delete_expired
 from monitoring.refusal_findings import RefusedCounts, refused_shares
-from monitoring.refusal_lines import RefusalLine, RefusedField, refusal_lines
+from monitoring.refusal_lines import RefusalLine, RefusedField
 from monitoring.refused_hours import RefusalReader, refused
 from monitoring.store import Store
 from pipeline.log_jobs import ingestion_of
@@ -55,7 +56,9 @@ def counted(logs: Path, *documents: Any) -> dict[tuple[str, str], tuple[int, int
 
 
 def written(logs: Path) -> list[RefusalLine]:
-    return [line for path in sorted(logs.glob("refusals_*.jsonl")) for line in refusal_lines(path.read_bytes())]
+    return [
+        line for path in sorted(logs.glob("refusals_*.jsonl")) for line in whole_lines(path.read_bytes(), RefusalLine)
+    ]
 
 
 def without(*names: str) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from api.metrics import Metrics
 from api.server_usage import LONGEST_SECONDS, WRITE_SECONDS, UsageMeter, resident_bytes
 from api.shared_counters import hold, remove_idle
 from config.settings import LoggingSettings, Settings, decode_settings
+from monitoring.daily_sums import whole_lines
 from monitoring.log_retention import delete_expired
 from monitoring.server_hours import ServerFigures, UsageReader, server_days
 from monitoring.store import Store
-from monitoring.usage_lines import UsageLine, usage_lines
+from monitoring.usage_lines import UsageLine
 from tests.bundles import sample_row, serve_sample
 from tests.logged import Host, rows_of
 
@@ -52,7 +53,7 @@ class Worker:
 
 
 def written(logs: Path) -> list[UsageLine]:
-    return [line for path in sorted(logs.glob("usage_*.jsonl")) for line in usage_lines(path.read_bytes())]
+    return [line for path in sorted(logs.glob("usage_*.jsonl")) for line in whole_lines(path.read_bytes(), UsageLine)]
 
 
 # The server's side
