@@ -21,6 +21,7 @@ from commands.shell import prepare_process as _prepare_process
 from commands.shell import print_json as _print_json
 from commands.shell import report as _report
 from commands.store_group import store
+from config.garbage import forgo_last_collection
 
 FAILED, DRIFT_FOUND = 1, 3
 
@@ -48,6 +49,7 @@ class CommandLine(click.Group):
             _fail(_about(error), FAILED, as_json)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}", FAILED, as_json, show=traceback.print_exc)
+        forgo_last_collection()
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -16,6 +16,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from config.garbage import uncollected
 from config.home import PROJECT_ROOT
 from models.mlflow_connection import HEAVY_MODULES, MlflowConnection, RegistryError, set_environment
 from models.mlflow_registry import Registry
@@ -76,8 +77,9 @@ def serve(pipe: Connection) -> None:
     """Answers calls until the other side has gone."""
     address, experiment_name, registered_name = pipe.recv()
     set_environment()
-    for name in HEAVY_MODULES:
-        importlib.import_module(name)
+    with uncollected():
+        for name in HEAVY_MODULES:
+            importlib.import_module(name)
     connection = MlflowConnection(address)
     targets = {"registry": Registry(connection, registered_name), "runs": RunLog(connection, experiment_name)}
     while True:

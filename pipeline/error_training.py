@@ -28,6 +28,8 @@ MOST_ROWS = 10_000
 LEAST_MISTAKES = 30
 #: Inverse strength of the penalty.
 _C = 0.1
+#: Newton's steps are few and exact, but the time of each grows with the square of the columns.
+_MOST_NEWTON = 500
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,12 @@ def fit_error_model(
     if min(map(_rarer, (out_of_fold, held))) < LEAST_MISTAKES:
         return None
     basis = learn_basis(schema, out_of_fold.inputs, _target(schema, out_of_fold))
-    model = LogisticRegression(C=_C, max_iter=200, tol=1e-3, warm_start=True)
+    design = basis.design(out_of_fold.inputs)
+    solver = "newton-cholesky" if design.shape[1] <= _MOST_NEWTON else "lbfgs"
+    model = LogisticRegression(C=_C, solver=solver, max_iter=200, warm_start=True)
     fitted = FittedErrors(basis, model, held.inputs.shape[1], len(schema.classes) == 2)
-    model.fit(basis.design(out_of_fold.inputs), _target(schema, out_of_fold))
+    model.fit(design, _target(schema, out_of_fold))
+    del design
     profile = _judged(fitted, schema, out_of_fold, held, training_rows)
     if profile.brier >= profile.constant_brier:
         return None

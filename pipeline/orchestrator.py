@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from config.clock import Clock, utc_now
+from config.garbage import uncollected
 from config.home import under_home
 from config.settings import Settings, load_settings
 from config.state_lock import state_lock
@@ -167,7 +168,8 @@ class PipelineRun:
     def execute(self, read: Callable[[], Table]) -> RunOutcome:
         """Runs every step; raises as `run_now`."""
         with last_act(self._mark_interrupted):
-            from pipeline import gate, registration, steps
+            with uncollected():
+                from pipeline import gate, registration, steps
 
             return_large_blocks()
             with self._step("ingest", "reading the table"):

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from config.settings import Settings
 from models.bundle import CHECKS, ESTIMATOR, MODEL, REFERENCE, SCHEMA, Manifest, write_bundle
@@ -22,6 +23,7 @@ from pipeline.feature_importance import evenly, feature_importance
 from pipeline.model_training import CandidateResult, select
 from pipeline.packaging import Packaged, answer, library_versions, package_best, package_errors
 from pipeline.steps import Prepared, Trained
+from pipeline.training_tasks import job_count
 
 Metrics = dict[str, float | None]
 #: Held-out rows, evenly spaced, in which warnings are counted.
@@ -88,7 +90,9 @@ def _meanwhile(runs: RunLog) -> Iterator[Callable[..., Callable[[], str]]]:
     if not runs.is_elsewhere:
         yield lambda call, *arguments: lambda: call(*arguments)
         return
-    with ThreadPoolExecutor(1) as pool:
+    # Sums that are spread over all cores wait for the one that the other process has.
+    spare_core = max(1, job_count(-1) - 1)
+    with ThreadPoolExecutor(1) as pool, threadpool_limits(spare_core, user_api="blas"):
         yield lambda call, *arguments: pool.submit(call, *arguments).result
 
 
