@@ -20,6 +20,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
 
+from config.settings import TrainingSettings
 from models.encoding import EncodedColumn, Encoder, Matrix
 from models.frame import TableEncoder
 from models.schema import Schema
@@ -139,6 +140,14 @@ def unreadable_columns(name: str, matrix: Matrix) -> list[int]:
 def whole_pipeline(fitted: Pipeline, schema: Schema) -> Pipeline:
     """Puts the encoder, which fits nothing, in front of a pipeline on the matrix; the steps are shared, not copied."""
     return Pipeline([("encode", TableEncoder.of(schema)), *fitted.steps])
+
+
+def check_candidates(training: TrainingSettings) -> None:
+    """Finds before any work what scikit-learn would refuse of the configured parameters and spaces; raises as above."""
+    for name, parameters in training.parameters.items():
+        _estimator(CANDIDATES[name], parameters, seed=0, jobs=1)
+    for name, space in training.search.items():
+        check_search_space(name, space)
 
 
 def check_search_space(name: str, space: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

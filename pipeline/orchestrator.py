@@ -169,8 +169,9 @@ class PipelineRun:
         """Runs every step; raises as `run_now`."""
         with last_act(self._mark_interrupted):
             with uncollected():
-                from pipeline import gate, registration, steps
+                from pipeline import candidates, gate, registration, steps
 
+            candidates.check_candidates(self.settings.training)
             return_large_blocks()
             with self._step("ingest", "reading the table"):
                 table = read()

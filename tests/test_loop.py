@@ -198,6 +198,16 @@ def test_a_refused_table_leaves_no_version_and_the_file_as_it_was(penguins: Trai
     assert (served_version(home), table.read_bytes()) == ("1", before)
 
 
+@pytest.mark.parametrize(("part", "wrong"), [("parameters", {"trees": 3}), ("search", {"trees": [3]})])
+def test_a_wrong_parameter_is_refused_before_the_table_is_read(
+    part: str, wrong: object, penguins: TrainedState, tmp_path: Path
+) -> None:
+    with in_force(copy_of(penguins, tmp_path)) as patch:
+        patch.setenv(f"MLOPS_TRAINING__{part.upper()}", json.dumps({"random_forest": wrong}))
+        with pytest.raises(InputError, match=r"random_forest\.trees"):
+            run_now(str(tmp_path / "absent.csv"), None)
+
+
 def test_a_run_that_fails_in_the_middle_of_registering_is_ended_everywhere(
     penguins: TrainedState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
