@@ -36,6 +36,10 @@ def test_clock_jumps_by_a_day_and_back(system: System, days: int) -> None:
             system.caught_up(load.answered | system.log_beside_the_scheduler(), 15)
             system.move_champion("2" if seconds else "1", 15)
             wait_for(lambda: checks_of_drift(system) == before + jumps, "the check that is due has run")  # noqa: B023
+            import time
+            for _ in range(3):
+                time.sleep(4)
+                print(seconds, [(a["labels"]["alertname"],a["labels"].get("job"),a["labels"].get("job_name"),a["state"],a["value"]) for a in system.watched.prometheus.get("alerts")["alerts"]])
         load.goes_on(250)  # longer than between two looks at what is due
         assert checks_of_drift(system) == before + 2
     assert load.failures == []

@@ -18,6 +18,18 @@ def with_a_cable(system: System) -> None:
         pytest.skip("only root may lay a cable between two network namespaces")
 
 
+def assert_both_show_away(system: System) -> None:
+    system.watched.shows("StoreUnreachable", "mlops_store_reachable", scheduler=0, sync=0)
+    system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=0, sync=0)
+    wait_for(system.watched.lines_wait, "the lag shows")
+
+
+def assert_both_show_back(system: System) -> None:
+    system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
+    system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
+    wait_for(lambda: not system.watched.lines_wait(), "the lag is gone")
+
+
 def test_network_cut(system: System) -> None:
     """No way to the stores: predictions go on, and everything follows within a minute of the way's return."""
     with system.load() as load:
@@ -26,9 +38,11 @@ def test_network_cut(system: System) -> None:
             load.goes_on(200)
             status = system.status()
             assert status["store_problem"] is not None and status["log"]["unread_bytes"] > 0
+            assert_both_show_away(system)
         system.network.mend()
         system.caught_up(load.answered, RECOVERY)
         system.move_champion("2", RECOVERY)
+        assert_both_show_back(system)
     assert load.failures == []
     system.assert_counted_once()
 
@@ -55,8 +69,10 @@ def test_packets_swallowed(system: System) -> None:
                 wait_for(lambda: "store" in system[name].words()[-words:], f"{name} gives up waiting", 40)  # noqa: B023
             assert system.status()["store_problem"] is not None
             load.goes_on(50)
+            assert_both_show_away(system)
         system.network.mend()
         system.caught_up(load.answered, RECOVERY)
         system.move_champion("1", RECOVERY)
+        assert_both_show_back(system)
     assert load.failures == []
     system.assert_counted_once()
