@@ -44,6 +44,8 @@ def test_server_killed(system: System) -> None:
         system["server"].kill()
         wait_for(lambda: system.incident("the server does not answer") == "open", "the scheduler misses it")
         system.watched.shows("TargetDown", "up", api=0)
+        assert {one["severity"] for one in system.watched.prometheus.active("TargetDown")} == {"critical"}
+        assert not system.watched.prometheus.active("ServersFewer")  # which is of several
         system.watched.shows("IncidentOpen", INCIDENTS, scheduler=1)
         assert system.start_server() < 15
         wait_for(lambda: system.incident("the server does not answer") == "resolved", "the scheduler sees it")
@@ -56,12 +58,14 @@ def test_server_killed(system: System) -> None:
 
 
 def test_server_killed_without_its_workers(system: System) -> None:
-    """Those end by themselves, having answered what they had taken, and the next server gets the port."""
+    """Those end by themselves, having answered what they had taken; from then on the next server gets the port."""
     with system.load() as load:
         load.goes_on(20)
         os.kill(system["server"].pid, signal.SIGKILL)
         assert system["server"].process is not None
         system["server"].process.wait(10)
+        wait_for(system["server"].has_ended, "its workers have ended", 10)
+        system.watched.shows("TargetDown", "up", api=0)
         assert system.start_server() < 20
         load.goes_on(50)
         system.caught_up(load.answered, 20)
@@ -78,7 +82,7 @@ def test_disk_full(system: System) -> None:
             wait_for(lambda: "503" in load.failures, "a prediction is refused")
             assert system.get("/health")[0] == 200
             assert system.metric("mlops_log_failures_total") > 0
-            system.watched.shows("LogWriteFailures", "mlops_log_failures_total > bool 0", api=1)
+            system.watched.shows("LogWriteFailures", "sum by (job) (mlops_log_failures_total) > bool 0", api=1)
             system.watched.shows("DiskFilling", "mlops_disk_free_bytes", sync=0)
             system.caught_up(load.answered, 20)
         load.goes_on(50)

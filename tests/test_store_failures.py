@@ -21,7 +21,6 @@ def test_postgresql_stopped(system: System) -> None:
             status = system.status()
             system.watched.shows("StoreUnreachable", "mlops_store_reachable", scheduler=0, sync=0)
             system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=0, sync=0)
-            wait_for(system.watched.lines_wait, "the lag shows")
         assert "Connection refused" in status["store_problem"]
         assert status["log"]["unread_bytes"] > 0
         system.postgres.start()
@@ -30,7 +29,6 @@ def test_postgresql_stopped(system: System) -> None:
         wait_for(lambda: system.incident("the logs are not read") == "resolved", "the outage is in the history")
         system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
         system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
-        wait_for(lambda: not system.watched.lines_wait(), "the lag is gone")
     assert load.failures == []
     system.assert_counted_once()
 
@@ -59,8 +57,9 @@ def test_postgresql_hanging(system: System) -> None:
             assert "store" in system.status()["store_problem"]
             system.watched.shows("StoreUnreachable", "mlops_store_reachable", scheduler=0, sync=0)
             system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", sync=0)
-            wait_for(system.watched.lines_wait, "the lag shows")
+            wait_for(system.watched.lines_wait, "the lag shows, which IngestionLag reads")
         system.caught_up(load.answered, RECOVERY)
+        wait_for(lambda: not system.watched.lines_wait(), "the lag is gone")
         system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
         system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
     assert load.failures == []

@@ -55,7 +55,9 @@ class Watched:
             return {job: shown.get(job) for job in figures}, self.alerted(alert) & figures.keys()
 
         try:
-            wait_for(lambda: found() == (figures, jobs), f"{expression} is {figures}, {alert} holds for {jobs}", SECONDS)
+            wait_for(
+                lambda: found() == (figures, jobs), f"{expression} is {figures}, {alert} holds for {jobs}", SECONDS
+            )
         except AssertionError as error:
             error.add_note(f"found: {found()}")
             raise
