@@ -36,7 +36,7 @@ from monitoring.work_metrics import (
 
 log = logging.getLogger(__name__)
 #: A question to the store that takes longer is called no answer.
-HANGING_SECONDS = 10.0
+HANGING_SECONDS = 5.0
 
 STORE_REACHABLE = Definition(
     "mlops_store_reachable", "gauge", "host", "1 when the store answered the last time that it was asked, else 0."

@@ -76,6 +76,14 @@ class Part:
     def lives(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def has_ended(self) -> bool:
+        """With all that it has started; to be asked when it is known that the process itself has."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
     def words(self) -> str:
         return self.output.read_text(errors="replace")
 

@@ -18,11 +18,13 @@ import pytest
 import yaml
 
 from config.home import PROJECT_ROOT
+from tests.networks import Host
 from tests.observed import free_port
 
 DOCKER = PROJECT_ROOT / "docker"
 PROMETHEUS = DOCKER / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+_HERE = Host("127.0.0.1")
 
 
 def program(*names: str) -> str:
@@ -60,18 +62,20 @@ def adapted(folder: Path, targets: Mapping[str, int], key: str) -> Path:
 
 
 class Running:
-    """The HTTP API of a Prometheus."""
+    """The HTTP API of a Prometheus on a host of a test."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: Host = _HERE) -> None:
         self.port = port
+        self._host = host
 
     def get(self, path: str, **parameters: str) -> Any:
         query = urllib.parse.urlencode(parameters)
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}", timeout=10) as reply:
-                answer = json.load(reply)
-        except urllib.error.HTTPError as error:
-            answer = json.load(error)
+        with self._host.entered():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}", timeout=10) as reply:
+                    answer = json.load(reply)
+            except urllib.error.HTTPError as error:
+                answer = json.load(error)
         assert answer["status"] == "success", (parameters, answer["error"])
         return answer["data"]
 
@@ -79,6 +83,10 @@ class Running:
         """The samples of an expression now."""
         found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
         return found
+
+    def active(self, alert: str) -> list[dict[str, str]]:
+        """The labels of each alert of a rule whose expression holds, be it for as long as its `for:` asks or not."""
+        return [one["labels"] for one in self.get("alerts")["alerts"] if one["labels"]["alertname"] == alert]
 
     def down(self) -> list[str]:
         """What is wrong with each target that is not up."""
@@ -90,19 +98,20 @@ class Running:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Mapping[str, int], key: str) -> Iterator[Running]:
-    """Runs it in a folder; `targets` are ports by job, of which `prometheus` is its own."""
+def prometheus(folder: Path, targets: Mapping[str, int], key: str, host: Host = _HERE) -> Iterator[Running]:
+    """Runs it in a folder, on the host of its targets: ports by job, of which `prometheus` is its own."""
     own = free_port()
     configuration = adapted(folder, {**targets, "prometheus": own}, key)
     with _process(
         folder / "log",
-        program("prometheus"),
+        *host.command(program("prometheus")),
         f"--config.file={configuration}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{own}",
     ) as process:
-        _await(own, process, folder / "log")
-        yield Running(own)
+        with host.entered():
+            _await(own, process, folder / "log")
+        yield Running(own, host)
 
 
 @contextmanager

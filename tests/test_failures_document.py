@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.prometheus import rules
 from tests.whole_system import FILES
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -25,3 +26,12 @@ def test_the_table_and_the_tests_name_the_same_failures() -> None:
     assert set(tests) <= functions_of("*")
     assert {name for file in FILES for name in functions_of(file)} <= set(tests)
     assert {len(row.split("|")) for row in rows} == {9}
+
+
+def test_the_table_names_the_alerts_that_the_tests_look_at() -> None:
+    table = [line for line in (PROJECT / "docs/failures.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    tests = "".join((PROJECT / f"tests/test_{file}.py").read_text("utf-8") for file in FILES)
+    named = {rule["alert"] for rule in rules("alert") if re.search(rf"\b{rule['alert']}\b", "".join(table))}
+    assert set(re.findall(r'\bshows\(\s*"(\w+)"', tests)) <= named
+    assert {alert for alert in named if not re.search(rf"\b{alert}\b", tests)} == set()
+    assert len(named) >= 9

@@ -146,21 +146,24 @@ def test_a_failure_of_the_store_is_logged_once(
     assert caplog.text.count("the metrics of the store stay as they were") == 1
 
 
-class _AskedOnce(threading.Event):
-    """Ends after one question, and keeps how long was to be rested then."""
+class _AskedTwice(threading.Event):
+    """Ends after two questions, and keeps how long was to be rested after each."""
 
-    rest = 0.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.rests: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.rest = timeout or 0.0
-        self.set()
+        self.rests.append(timeout or 0.0)
+        if len(self.rests) == 2:
+            self.set()
         return True
 
 
-def _rest(settings: Settings) -> float:
-    ended = _AskedOnce()
+def _rests(settings: Settings) -> list[float]:
+    ended = _AskedTwice()
     metrics_exporter._refresh(settings, exported(), ended)
-    return ended.rest
+    return ended.rests
 
 
 def test_figures_that_a_store_works_on_in_vain_are_asked_for_as_seldom_as_slow_ones(
@@ -169,15 +172,23 @@ def test_figures_that_a_store_works_on_in_vain_are_asked_for_as_seldom_as_slow_o
     monkeypatch.setattr("monitoring.store.STATEMENT_SECONDS", 1)
     monkeypatch.setenv("MLOPS_STORE__URL", postgres_url)
     settings = load_settings()
-    assert _rest(settings) >= metrics_exporter.REFRESH_SECONDS
+    assert _rests(settings) == [metrics_exporter.REFRESH_SECONDS] * 2
     with psycopg.connect(postgres_url) as other:
         other.execute("LOCK TABLE incidents, jobs IN ACCESS EXCLUSIVE MODE")
-        assert _rest(settings) >= metrics_exporter.REST_TIMES
+        assert _rests(settings)[1] >= metrics_exporter.REST_TIMES
+
+
+def test_figures_are_asked_for_again_soon_after_a_store_has_hung(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter([0.1, 60.0, 60.0, 40.0])
+    monkeypatch.setattr(ExportedMetrics, "refresh", lambda *_: next(took))
+    soon = metrics_exporter.REFRESH_SECONDS
+    assert _rests(load_settings()) == [soon, soon]
+    assert _rests(load_settings()) == [soon, metrics_exporter.REST_TIMES * 40.0]
 
 
 def test_a_store_that_is_away_is_asked_again_soon(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_STORE__URL", "postgresql://nobody@127.0.0.1:1/none")
-    assert _rest(load_settings()) == metrics_exporter.REFRESH_SECONDS
+    assert _rests(load_settings()) == [metrics_exporter.REFRESH_SECONDS] * 2
 
 
 def test_a_scheduler_notes_whether_mlflow_answers(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

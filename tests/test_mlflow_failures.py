@@ -11,6 +11,8 @@ pytestmark = pytest.mark.integration
 #: Seconds after which a moved alias is followed once MLflow is back: the longest pause between questions, and a look.
 RECOVERY = 40.0
 NOT_FOLLOWED = "the registry is not followed"
+INCIDENTS = 'mlops_incidents_unresolved{kind="pipeline",severity="high",status="open"} > bool 0'
+FOLLOWED = "mlops_sync_last_success_timestamp_seconds"
 
 
 def test_mlflow_stopped(system: System) -> None:
@@ -20,11 +22,18 @@ def test_mlflow_stopped(system: System) -> None:
             system["mlflow"].kill()
             wait_for(lambda: "refused" in str(system.status()["registry"]["problem"]), "status says so")
             wait_for(lambda: system.incident(NOT_FOLLOWED) == "open", "an incident says so")
+            system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=0, sync=0)
+            followed = system.watched.figures(FOLLOWED)
             system.caught_up(load.answered | system.log_beside_the_scheduler(), 15)
+            system.watched.shows("IncidentOpen", INCIDENTS, scheduler=1)
+            assert system.watched.figures(FOLLOWED) == followed  # SyncStalled reads it
         system.start_mlflow()
         system.move_champion("2", RECOVERY)
         wait_for(lambda: system.incident(NOT_FOLLOWED) == "resolved", "it is over", RECOVERY)
         assert system.status()["registry"]["problem"] is None
+        system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
+        system.watched.shows_no_longer("IncidentOpen", INCIDENTS, scheduler=0)
+        assert system.watched.figures(f"{FOLLOWED} > bool {followed['sync']}") == {"scheduler": 1, "sync": 1}
     assert load.failures == []
     system.assert_counted_once()
 
@@ -35,9 +44,11 @@ def test_mlflow_hanging(system: System) -> None:
         with system["sync"].complaints(most=2), system["scheduler"].complaints(most=3), system["mlflow"].held_still():
             wait_for(lambda: system.incident(NOT_FOLLOWED) == "open", "an incident says so")
             assert "no answer in time" in system.status()["registry"]["problem"]
+            system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=0, sync=0)
             system.caught_up(load.answered | system.log_beside_the_scheduler(), 15)
         system.move_champion("1", RECOVERY)
         wait_for(lambda: system.incident(NOT_FOLLOWED) == "resolved", "it is over", RECOVERY)
+        system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
     assert load.failures == []
     system.assert_counted_once()
 

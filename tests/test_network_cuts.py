@@ -18,17 +18,30 @@ def with_a_cable(system: System) -> None:
         pytest.skip("only root may lay a cable between two network namespaces")
 
 
+def assert_shown_as_away(system: System) -> None:
+    system.watched.shows("StoreUnreachable", "mlops_store_reachable", scheduler=0, sync=0)
+    system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", sync=0)  # the scheduler waits for the store
+    wait_for(system.watched.lines_wait, "the lag shows, which IngestionLag reads")
+
+
+def assert_shown_as_back(system: System) -> None:
+    system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
+    system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
+
+
 def test_network_cut(system: System) -> None:
     """No way to the stores: predictions go on, and everything follows within a minute of the way's return."""
     with system.load() as load:
         with system["sync"].complaints(most=6), system["scheduler"].complaints(most=12):
             system.network.cut()
-            load.goes_on(200)
+            load.goes_on(100)
             status = system.status()
             assert status["store_problem"] is not None and status["log"]["unread_bytes"] > 0
+            assert_shown_as_away(system)
         system.network.mend()
         system.caught_up(load.answered, RECOVERY)
         system.move_champion("2", RECOVERY)
+        assert_shown_as_back(system)
     assert load.failures == []
     system.assert_counted_once()
 
@@ -55,8 +68,10 @@ def test_packets_swallowed(system: System) -> None:
                 wait_for(lambda: "store" in system[name].words()[-words:], f"{name} gives up waiting", 40)  # noqa: B023
             assert system.status()["store_problem"] is not None
             load.goes_on(50)
+            assert_shown_as_away(system)
         system.network.mend()
         system.caught_up(load.answered, RECOVERY)
         system.move_champion("1", RECOVERY)
+        assert_shown_as_back(system)
     assert load.failures == []
     system.assert_counted_once()

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +40,10 @@ METRIC = re.compile(r"(?<![\w:\"])((?:mlops|process)_\w+|up)(?![\w:(])")
 @dataclass
 class System:
     prometheus: Running
-    #: The port of alertmanager.
+    #: Where more targets are named, as docs/operations.md says.
+    more_targets: Path
+    #: The ports of the server and of alertmanager.
+    server: int
     alertmanager: int
     #: Sends a handful of requests of every sort.
     use: Callable[[], None]
@@ -73,7 +77,8 @@ def system(sample: TrainedState, tmp_path_factory: pytest.TempPathFactory) -> It
         running = stack.enter_context(prometheus(folder / "prometheus", targets, keys["read"]))
         rows = client_rows(sample.schema, drifted_rows(sample)[:5])
         core.metrics.log_failed("predictions", "refused")
-        yield System(running, targets["alertmanager"], lambda: use(targets["api"], keys["predict"], rows))
+        more, server = folder / "prometheus/targets", targets["api"]
+        yield System(running, more, server, targets["alertmanager"], lambda: use(server, keys["predict"], rows))
 
 
 def on_port(port: int) -> Settings:
@@ -188,3 +193,19 @@ def test_rows_that_are_sent_arrive(system: System) -> None:
     before = rows()
     system.use()
     system.wait(lambda: rows() >= before + 6, rows)
+
+
+def test_a_server_that_is_no_target_any_more_is_missed(system: System) -> None:
+    """As when the container of one of several replicas is gone; the minutes of `for:` are promtool's to test."""
+
+    def servers() -> list[str]:
+        return [one["value"][1] for one in system.prometheus.query("job:mlops_servers_up:count")]
+
+    assert not system.prometheus.active("ServersFewer")
+    second = system.more_targets / "api_second.yml"
+    second.write_text(f"[{{targets: ['localhost:{system.server}']}}]")
+    system.wait(lambda: servers() == ["2"], servers)
+    assert not system.prometheus.active("ServersFewer")
+    second.unlink()
+    system.wait(lambda: bool(system.prometheus.active("ServersFewer")), servers)
+    assert servers() == ["1"] and not system.prometheus.active("TargetDown")

@@ -19,12 +19,16 @@ def test_postgresql_stopped(system: System) -> None:
             system.postgres.stop()
             load.goes_on(250)  # two attempts to read, and longer than `alerts.tolerated_outage_minutes` tolerates
             status = system.status()
+            system.watched.shows("StoreUnreachable", "mlops_store_reachable", scheduler=0, sync=0)
+            system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=0, sync=0)
         assert "Connection refused" in status["store_problem"]
         assert status["log"]["unread_bytes"] > 0
         system.postgres.start()
         system.caught_up(load.answered, RECOVERY)
         assert system.status()["store_problem"] is None
         wait_for(lambda: system.incident("the logs are not read") == "resolved", "the outage is in the history")
+        system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
+        system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
     assert load.failures == []
     system.assert_counted_once()
 
@@ -40,6 +44,7 @@ def test_connections_cut_in_mid_transaction(system: System) -> None:
             cut += row[0] if row else 0
         assert cut >= 5
         system.caught_up(load.answered, RECOVERY)
+        system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
     assert load.failures == []
     system.assert_counted_once()
 
@@ -50,6 +55,12 @@ def test_postgresql_hanging(system: System) -> None:
         with system.postgres.held_still():
             load.goes_on(100)
             assert "store" in system.status()["store_problem"]
+            system.watched.shows("StoreUnreachable", "mlops_store_reachable", scheduler=0, sync=0)
+            system.watched.shows("MlflowUnreachable", "mlops_mlflow_reachable", sync=0)
+            wait_for(system.watched.lines_wait, "the lag shows, which IngestionLag reads")
         system.caught_up(load.answered, RECOVERY)
+        wait_for(lambda: not system.watched.lines_wait(), "the lag is gone")
+        system.watched.shows_no_longer("StoreUnreachable", "mlops_store_reachable", scheduler=1, sync=1)
+        system.watched.shows_no_longer("MlflowUnreachable", "mlops_mlflow_reachable", scheduler=1, sync=1)
     assert load.failures == []
     system.assert_counted_once()

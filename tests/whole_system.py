@@ -2,7 +2,7 @@
 
 On the host of the servers: the server and `sync --watch` on one state root, the scheduler on another. On that of the
 stores: PostgreSQL, and the MLflow server that keeps its records there. The former tell the time by a clock that a test
-may set.
+may set. Beside them a Prometheus watches as in production.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from monitoring.prediction_log import PredictionLog
 from tests.logged import prediction_lines
 from tests.networks import Network, two_hosts
 from tests.parts import Part, wait_for
+from tests.prometheus import prometheus
 from tests.set_clock import SetClock
 from tests.steady_load import Load
 from tests.stoppable_postgres import Cluster, running_cluster
 from tests.tables import small_table
 from tests.test_server_process import free_port
 from tests.trained import FAST, configure
+from tests.watched import Watched
 
 MAIN = (sys.executable, str(PROJECT_ROOT / "main.py"))
 MODEL = "production_model"
@@ -49,10 +51,16 @@ class System:
     network: Network
     folder: Path
     postgres: Cluster
-    port: int
+    #: By job, as Prometheus knows them; `scheduler` and `sync` listen for it alone.
+    ports: dict[str, int]
+    watched: Watched
     mlflow_port: int
     clock: SetClock
     parts: dict[str, Part] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        return self.ports["api"]
 
     @property
     def server_home(self) -> Path:
@@ -249,7 +257,9 @@ def running_system(folder: Path) -> Iterator[System]:
     with ExitStack() as stack:
         network = stack.enter_context(two_hosts())
         postgres = stack.enter_context(running_cluster(network.stores.address, network.stores.command()))
-        system = _system(network, folder, postgres)
+        ports = {job: free_port() for job in ("api", "scheduler", "sync")}
+        running = stack.enter_context(prometheus(folder / "prometheus", ports, "none is needed", network.servers))
+        system = _system(network, folder, postgres, ports, Watched(running, ports))
         for part in system.parts.values():
             stack.callback(part.kill)
         stack.enter_context(_own_disk(system.server_home))
@@ -264,12 +274,13 @@ def running_system(folder: Path) -> Iterator[System]:
         assert not system.run_main(system.trainer_home, "run")["promoted"]
         system.start_scheduler()
         wait_for(lambda: system.get("/ready")[0] == 200, "the server is ready")
+        system.watched.shows_no_longer("TargetDown", "up", api=1, scheduler=1, sync=1)
         yield system
 
 
-def _system(network: Network, folder: Path, postgres: Cluster) -> System:
+def _system(network: Network, folder: Path, postgres: Cluster, ports: dict[str, int], watched: Watched) -> System:
     """Every part defined, none started."""
-    system = System(network, folder, postgres, free_port(), free_port(), SetClock(folder / "clock"))
+    system = System(network, folder, postgres, ports, watched, free_port(), SetClock(folder / "clock"))
     _add_mlflow(system)
     for name, home, words in (
         ("server", system.server_home, ("serve",)),
@@ -303,8 +314,8 @@ def _configure(system: System) -> None:
         "alerts": {"tolerated_outage_minutes": 0.03},
         "data": {"source": "table.csv"},
     }
-    for home in (system.server_home, system.trainer_home):
-        configure(home, FAST, common)
+    for home, job in ((system.server_home, "sync"), (system.trainer_home, "scheduler")):
+        configure(home, FAST, common, {"monitoring": {"metrics_port": system.ports[job]}})
     small_table(300).to_csv(system.trainer_home / "table.csv", index=False)
 
 
