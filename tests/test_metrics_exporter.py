@@ -60,8 +60,9 @@ def test_the_figures_are_shown_within_moments_and_gone_afterwards(state: Path, p
 def test_nothing_is_shown_unless_a_port_is_set(state: Path, monkeypatch: pytest.MonkeyPatch, off: str) -> None:
     monkeypatch.setenv("MLOPS_MONITORING__METRICS_PORT", off)
     monkeypatch.setattr(metrics_exporter, "_MetricsServer", None)  # nothing is even tried
+    before = set(threading.enumerate())
     with shown():
-        pass
+        assert set(threading.enumerate()) <= before
 
 
 def test_a_port_that_is_taken_is_told_and_the_work_goes_on(

@@ -258,6 +258,7 @@ def test_gunicorn_by_module_name_needs_no_configuration_of_ours(tmp_path: Path) 
     server = Server(tmp_path, port, process)
     try:
         wait_for(lambda: server.get("/ready")[0] == 200, "a model in service")
+        assert server.get("/health")[1]["model_version"] == "1"
     finally:
         process.terminate()
         process.wait(timeout=10)
