@@ -9,6 +9,9 @@ import click
 
 from commands.shell import JSON_OPTION, report
 
+#: As in `api.keys`, which is not imported for the sake of `--help` alone.
+SCOPE = click.Choice(["predict", "feedback", "read", "admin"])
+
 
 @click.group()
 def keys() -> None:
@@ -21,7 +24,7 @@ def keys() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(["predict", "feedback", "read", "admin"]),
+    type=SCOPE,
     help="What the key may do; may be given several times; predict when left out. admin may do everything.",
 )
 @JSON_OPTION
@@ -35,7 +38,7 @@ def keys_create(name: str, scopes: tuple[Any, ...], as_json: bool) -> None:
 @keys.command("set")
 @click.argument("name")
 @click.option("--from-env", "variable", required=True, help="The environment variable that holds the key.")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(["predict", "feedback", "read", "admin"]))
+@click.option("--scope", "scopes", multiple=True, type=SCOPE)
 @JSON_OPTION
 def keys_set(name: str, variable: str, scopes: tuple[Any, ...], as_json: bool) -> None:
     """Put a key that was made elsewhere in force under this name, in the place of the one it had; for deployments."""
