@@ -141,7 +141,7 @@ OPERATIONS = (
         tag="MLflow",
         summary="Answer rows in one of MLflow's four JSON forms",
         body="InvocationsRequest",
-        answer="Scores",
+        answer="MlflowReply",
         failures=BODY,
         failure="MlflowError",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -169,6 +170,11 @@ def test_its_schemas_are_json_schema_2020_12(document: dict[str, Any]) -> None:
     schemas, dialect = document["components"]["schemas"], "https://json-schema.org/draft/2020-12/schema"
     assert schemas
     assert [name for name, it in schemas.items() if not validator.meta.is_valid({"$schema": dialect, **it})] == []
+
+
+def test_every_reference_in_it_leads_to_a_schema(document: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named and named <= set(document["components"]["schemas"])
 
 
 def test_names_with_quotes_and_a_level_list_without_end_are_described() -> None:
