@@ -28,7 +28,8 @@ from monitoring.store import Store, StoreError
 from pipeline import metrics_exporter
 from pipeline.metrics_exporter import MOST_READERS, exporting
 from pipeline.scheduler import Scheduler
-from tests.observed import exported, free_port, names, parsed, scraped, utc_now, value, wait_until
+from tests.observed import exported, names, parsed, scraped, utc_now, value, wait_until
+from tests.ports import free_port
 from tests.states import environment_of, state
 
 __all__ = ["state"]
