@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,15 +14,16 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from commands.alert_groups import alerts, incidents, monitors
-from commands.shell import JSON_OPTION
-from commands.shell import moment_option as _moment_option
+from commands.key_group import keys
+from commands.model_group import models
+from commands.shell import FAILED, JSON_OPTION
 from commands.shell import prepare_process as _prepare_process
 from commands.shell import print_json as _print_json
 from commands.shell import report as _report
 from commands.store_group import store
 from config.garbage import forgo_last_collection
 
-FAILED, DRIFT_FOUND = 1, 3
+DRIFT_FOUND = 3
 
 
 class CommandLine(click.Group):
@@ -214,95 +214,6 @@ def report(days: int, version: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-@cli.group()
-def models() -> None:
-    """The registered versions: list, show, compare, promote, roll back, history."""
-
-
-@models.command("list")
-@JSON_OPTION
-def models_list(as_json: bool) -> None:
-    """All versions, newest first."""
-    from commands.console import print_versions
-    from commands.model_versions import list_versions
-
-    _prepare_process()
-    _report(as_json, list_versions(), print_versions)
-
-
-@models.command("show")
-@click.argument("version")
-@JSON_OPTION
-def models_show(version: str, as_json: bool) -> None:
-    """One version: what it is, how it scored, what became of it."""
-    from commands.console import print_version
-    from commands.model_versions import show_version
-
-    _prepare_process()
-    _report(as_json, show_version(version), print_version)
-
-
-@models.command("compare")
-@click.argument("first")
-@click.argument("second")
-@JSON_OPTION
-def models_compare(first: str, second: str, as_json: bool) -> None:
-    """Two versions side by side."""
-    from commands.console import print_comparison
-    from commands.model_versions import compare_versions
-
-    _prepare_process()
-    _report(as_json, compare_versions(first, second), print_comparison)
-
-
-@models.command("promote")
-@click.argument("version")
-@click.option("--why", default="", help="The reason, for the history.")
-@click.option("--force", is_flag=True, help="Also when it is incompatible or not comparable; needs --why.")
-@JSON_OPTION
-def models_promote(version: str, why: str, force: bool, as_json: bool) -> None:
-    """Put a version in service."""
-    from commands.console import print_promotion
-    from commands.model_versions import promote_version
-
-    if force and not why.strip():
-        raise click.UsageError("--force needs --why: the history records the reason")
-    _prepare_process()
-    _report(as_json, promote_version(version, why, force), print_promotion)
-
-
-@models.command("rollback")
-@click.option("--why", default="", help="The reason, for the history.")
-@JSON_OPTION
-def models_rollback(why: str, as_json: bool) -> None:
-    """Put the version that served before back in service."""
-    from commands.console import print_promotion
-    from commands.model_versions import rollback_version
-
-    _prepare_process()
-    _report(as_json, rollback_version(why), print_promotion)
-
-
-@models.command("history")
-@click.option(
-    "--at",
-    metavar="TIME",
-    callback=_moment_option,
-    help="Which version served then instead: 2026-11-24T12:00Z, or a date; UTC without a zone.",
-)
-@JSON_OPTION
-def models_history(at: datetime | None, as_json: bool) -> None:
-    """What was promoted when, by whom and why, newest first; or which version served at a time."""
-    from commands.console import print_history, print_served_at
-    from commands.model_versions import promotion_history, served_at
-
-    _prepare_process()
-    if at is not None:
-        _report(as_json, served_at(at), print_served_at)
-    else:
-        _report(as_json, promotion_history(), print_history)
-
-
 @cli.command()
 def serve() -> None:
     """The server alone (gunicorn with config/gunicorn.conf.py)."""
@@ -349,61 +260,8 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-for group in (incidents, alerts, monitors, store):
+for group in (models, incidents, alerts, monitors, store, keys):
     cli.add_command(group)
-
-
-@cli.group()
-def keys() -> None:
-    """The keys of the server: create, list, revoke; in force within a second."""
-
-
-@keys.command("create")
-@click.argument("name")
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    type=click.Choice(["predict", "feedback", "read", "admin"]),
-    help="What the key may do; may be given several times; predict when left out. admin may do everything.",
-)
-@JSON_OPTION
-def keys_create(name: str, scopes: tuple[Any, ...], as_json: bool) -> None:
-    """Make a key and show it, this once."""
-    from commands.keys import create, print_created
-
-    _report(as_json, create(name, scopes), print_created)
-
-
-@keys.command("set")
-@click.argument("name")
-@click.option("--from-env", "variable", required=True, help="The environment variable that holds the key.")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(["predict", "feedback", "read", "admin"]))
-@JSON_OPTION
-def keys_set(name: str, variable: str, scopes: tuple[Any, ...], as_json: bool) -> None:
-    """Put a key that was made elsewhere in force under this name, in the place of the one it had; for deployments."""
-    from commands.keys import print_set, set_from
-
-    _report(as_json, set_from(os.environ, variable, name, scopes), print_set)
-
-
-@keys.command("list")
-@JSON_OPTION
-def keys_list(as_json: bool) -> None:
-    """Names, scopes and last characters; never a key."""
-    from commands.keys import listed, print_listed
-
-    _report(as_json, listed(), print_listed)
-
-
-@keys.command("revoke")
-@click.argument("name")
-@JSON_OPTION
-def keys_revoke(name: str, as_json: bool) -> None:
-    """Refuse a key from now on."""
-    from commands.keys import print_revoked, revoke
-
-    _report(as_json, revoke(name), print_revoked)
 
 
 def _from_caller(address: str) -> str:

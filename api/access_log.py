@@ -17,7 +17,8 @@ from config.settings import Settings
 from monitoring.prediction_log import DailyLog, LogError
 
 ACCESS = "access"
-LONGEST_PATH = 200
+#: Characters of a method and of a path that stand in a line.
+LONGEST_METHOD, LONGEST_PATH = 16, 200
 
 
 class AccessLine(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ _KNOWN_HOSTS = 64
 #: Under which requests are counted that no route takes.
 UNMATCHED = "unmatched"
 #: What each route asks of a key, by Flask's rule; None is open to all. A route that stands not here asks for `admin`.
-SCOPES: dict[str, Scope | None] = {
+ROUTE_SCOPES: dict[str, Scope | None] = {
     UNMATCHED: None,
     "/predict": "predict",
     "/feedback": "feedback",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from api.faults import ABSENT, MAX_FAULTS, REQUIRED, TARGET, UNKNOWN, Fault, child, json_type
+from api.faults import ABSENT, MAX_FAULTS, REQUIRED, TARGET, UNKNOWN, Fault, accepted_names, child, json_type
 from api.row_decoder import InvalidRowsError
 from models.schema import Schema
 
@@ -25,7 +25,7 @@ def rows_of_columns(schema: Schema, columns: Mapping[str, Any], path: str) -> li
 def name_faults(schema: Schema, names: Iterable[str], path: str, got: str = "array") -> Iterator[Fault]:
     """Absent features and names that the model does not know: once for the table, not once a row."""
     given = set(names)
-    known = {*schema.feature_names, *(column.name for column in schema.ignored)} - {schema.target}
+    known = accepted_names(schema)
     for name in schema.feature_names:
         if name not in given:
             yield Fault(child(path, name), REQUIRED, ABSENT)

@@ -10,7 +10,8 @@ import msgspec
 from flask import Blueprint, Response, current_app
 
 from api.openapi import openapi
-from api.routes import JSON_TYPE, services
+from api.requests import JSON_TYPE
+from api.routes import services
 
 #: The page may run and ask for what this server sends, and nothing else.
 PAGE_POLICY = (

@@ -48,6 +48,11 @@ def collect_faults(schema: Schema, document: Any) -> list[Fault]:
     return list(islice(faults, MAX_FAULTS))
 
 
+def accepted_names(schema: Schema) -> set[str]:
+    """The names of the fields that a row may have."""
+    return {*schema.feature_names, *(column.name for column in schema.ignored)} - {schema.target}
+
+
 def field_of(fault: Fault, known: Collection[str]) -> str | None:
     """The field that a fault is about, when it is one of `known`; never a name that only the client knows."""
     if isinstance(fault.field, str):
@@ -75,6 +80,13 @@ def is_datetime(text: str) -> bool:
     except (ValueError, OverflowError):
         return False
     return True
+
+
+def is_finite_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def expected(feature: Feature) -> str:
@@ -106,7 +118,7 @@ def _row_faults(schema: Schema, row: Any, path: str) -> Iterator[Fault]:
             yield Fault(child(path, feature.name), REQUIRED, ABSENT)
         elif not _is_valid(feature, row[feature.name]):
             yield Fault(child(path, feature.name), expected(feature), json_type(row[feature.name]))
-    known = {*schema.feature_names, *(ignored.name for ignored in schema.ignored)} - {schema.target}
+    known = accepted_names(schema)
     for name in row:
         if name not in known:
             rule = TARGET if name == schema.target else UNKNOWN
@@ -121,17 +133,10 @@ def _is_valid(feature: Feature, value: Any) -> bool:
     if feature.kind == "datetime":
         return isinstance(value, str) and is_datetime(value)
     if feature.kind == "numeric":
-        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+        return is_finite_number(value)
     if has_integer_levels(feature):
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, str)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond what a float holds
-        return False
 
 
 def child(path: str, name: str) -> str:

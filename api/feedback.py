@@ -6,7 +6,6 @@ one again changes nothing; to send another for the same id corrects it: all are 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from api.faults import ABSENT, MAX_FAULTS, REQUIRED, UNKNOWN, Fault, child, is_datetime, json_type
+from api.faults import ABSENT, MAX_FAULTS, REQUIRED, UNKNOWN, Fault, child, is_datetime, is_finite_number, json_type
 from api.guarded_log import Outage
 from api.row_decoder import InvalidOutcomesError, NotJsonError, TooManyRowsError
 from api.struct_faults import struct_fault
@@ -135,16 +134,9 @@ def _rule_broken(name: str, value: Any) -> str | None:
         is_class = isinstance(value, str | bool | int) and len(str(value)) <= _LONGEST_CLASS
         return None if is_class else "expected a class: text, a whole number, true or false"
     if name == "value":
-        return None if _is_finite_number(value) else "expected a finite number"
+        return None if is_finite_number(value) else "expected a finite number"
     is_date = isinstance(value, str) and is_datetime(value)
     return None if is_date else "expected an ISO 8601 date or time as text"
-
-
-def _is_finite_number(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _warnings(outcomes: list[Outcome], schema: Schema) -> list[OutcomeWarning]:

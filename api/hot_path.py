@@ -15,7 +15,7 @@ import msgspec
 from flask import Flask, g, request
 from msgspec import Struct
 
-from api.auth import SCOPES
+from api.auth import ROUTE_SCOPES
 from api.headers import SECURITY_HEADERS
 from api.model_server import Reply
 from api.requests import JSON_TYPE, json_body_of, request_id_from
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PATH = "/predict"
 _CARRIED = "mlops.carried"
-_SCOPE = SCOPES[PATH]
+_SCOPE = ROUTE_SCOPES[PATH]
 
 
 class Carried(Struct, frozen=True):

@@ -16,11 +16,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from api.column_rows import rows_of_columns
 from api.error_shapes import reshape, sentence
-from api.errors import RefusedError, problem
+from api.errors import RefusedError
 from api.faults import Fault
 from api.model_server import Reply, ServedModel
-from api.requests import plain_body
-from api.routes import JSON_TYPE, services
+from api.requests import JSON_TYPE, plain_body
+from api.routes import json_response, not_ready, services
 from api.row_decoder import InvalidRowsError, NotJsonError
 from api.struct_faults import struct_fault
 from api.tensors import (
@@ -57,21 +57,20 @@ class ProtocolError(Struct, frozen=True):
 
 @inference_protocol.get("")
 def server_metadata() -> Response:
-    return _json({"name": product.NAME, "version": product.VERSION, "extensions": ["binary_tensor_data"]})
+    return json_response({"name": product.NAME, "version": product.VERSION, "extensions": ["binary_tensor_data"]})
 
 
 @inference_protocol.get("/health/live")
 def live() -> Response:
-    return _json({"live": True})
+    return json_response({"live": True})
 
 
 @inference_protocol.get("/health/ready")
 def ready() -> Response:
     core = services()
     if core.server.served is None:
-        reason = core.reloader.status.problem or "no model is in service yet"
-        return problem(503, "not-ready", reason, headers={"Retry-After": "5"})
-    return _json({"ready": True})
+        return not_ready(core)
+    return json_response({"ready": True})
 
 
 @inference_protocol.get("/models/<name>")
@@ -91,13 +90,13 @@ def model_metadata(name: str, version: str | None = None) -> Response:
         ],
         "parameters": {"classes": _text(classes)},
     }
-    return _json(described)
+    return json_response(described)
 
 
 @inference_protocol.get("/models/<name>/ready")
 @inference_protocol.get("/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
-    return _json({"name": _model(name, version).name, "ready": True})
+    return json_response({"name": _model(name, version).name, "ready": True})
 
 
 @inference_protocol.post("/models/<name>/infer")
@@ -213,7 +212,3 @@ def _described(name: str, datatype: str, *shape: int) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), content_type=JSON_TYPE)

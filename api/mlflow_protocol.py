@@ -13,17 +13,16 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response, g, request
 from msgspec import UNSET, Struct, UnsetType
 
 from api.column_rows import name_faults, refuse_any, rows_of_columns
 from api.error_shapes import reshape, sentence
-from api.errors import Problem, problem
+from api.errors import Problem
 from api.faults import ABSENT, UNKNOWN, Fault, child, json_type
 from api.model_server import Reply
-from api.requests import json_body
-from api.routes import JSON_TYPE, services
+from api.requests import JSON_TYPE, json_body
+from api.routes import json_response, not_ready, services
 from api.row_decoder import InvalidRowsError
 from models.row_warnings import RowWarning
 from models.schema import ClassLabel, Schema
@@ -73,7 +72,7 @@ def invocations() -> Response:
     model = core.server.current()
     rows = model.decoder.validate(table_rows(model.schema, model.decoder.document(body)))
     reply = core.server.answer(model, rows, g.request_id, started)
-    return Response(msgspec.json.encode(_reply(reply)), content_type=JSON_TYPE)
+    return json_response(_reply(reply))
 
 
 @mlflow_protocol.get("/ping")
@@ -81,8 +80,7 @@ def ping() -> Response:
     """200 when a prediction would be answered, as MLflow's own server has it; `/health` is for the process."""
     core = services()
     if core.server.served is None:
-        reason = core.reloader.status.problem or "no model is in service yet"
-        return problem(503, "not-ready", reason, headers={"Retry-After": "5"})
+        return not_ready(core)
     return Response("\n", content_type=JSON_TYPE)
 
 

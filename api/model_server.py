@@ -36,7 +36,6 @@ from monitoring.prediction_log import LoggedWarning, PredictionLine
 #: Facts of the manifest that stay on the host: addresses of data, the key of the split, digests of single files.
 _UNPUBLISHED = ("data_source", "split", "files", "format_version")
 
-
 #: A version names a folder, and stands in every line of the log.
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

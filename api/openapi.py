@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from api.auth import SCOPES
+from api.auth import ROUTE_SCOPES
 from api.errors import PROBLEM_TYPE
 from api.inference_protocol import BINARY_TYPE, JSON_LENGTH
 from api.model_server import ServedModel
 from api.openapi_schemas import EXAMPLES, Json, ref, schemas
-from api.routes import JSON_TYPE
+from api.requests import JSON_TYPE
 from config import product
 
 STATUSES = {
@@ -46,7 +46,7 @@ TAGS = {
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One route. `answer` and `body` are schemas by name, or None for text; `failure` is the shape of its errors."""
+    """One route. `answer` and `body` are schemas by name, or None; `failure` is the shape of its errors."""
 
     method: str
     path: str
@@ -141,7 +141,7 @@ OPERATIONS = (
         tag="MLflow",
         summary="Answer rows in one of MLflow's four JSON forms",
         body="InvocationsRequest",
-        answer="Scores",
+        answer="MlflowReply",
         failures=BODY,
         failure="MlflowError",
     ),
@@ -150,7 +150,6 @@ OPERATIONS = (
         path="/ping",
         tag="MLflow",
         summary="Would a prediction be answered",
-        answer="",
         failure="MlflowError",
     ),
     Operation(
@@ -170,9 +169,7 @@ OPERATIONS = (
     _v2("/v2/models/{name}/versions/{version}/ready", "Is this version in service", 404),
     _infer("/v2/models/{name}/infer", "Answer tensors"),
     _infer("/v2/models/{name}/versions/{version}/infer", "Answer tensors, by this version or not at all"),
-    Operation(
-        method="get", path="/openapi.json", tag="Documentation", summary="This description, for programs", answer=""
-    ),
+    Operation(method="get", path="/openapi.json", tag="Documentation", summary="This description, for programs"),
     Operation(
         method="get",
         path="/docs",
@@ -207,7 +204,7 @@ def openapi(model: ServedModel | None, routes: Collection[tuple[str, str]], max_
 
 
 def _described(operation: Operation, model: ServedModel | None, keys: bool) -> Json:
-    scope = SCOPES.get(operation.path.translate(str.maketrans("{}", "<>")), "admin")
+    scope = ROUTE_SCOPES.get(operation.path.translate(str.maketrans("{}", "<>")), "admin")
     described: Json = {
         "operationId": f"{operation.method}{operation.path}".translate(str.maketrans("/.{}", "____")),
         "tags": [operation.tag],

@@ -41,11 +41,6 @@ class RecordReader:
         return list(zip(*map(astuple, records), strict=True))[: len(self._names)]  # type: ignore[arg-type]
 
 
-def row_of(names: Sequence[str], record: Record) -> Row:
-    """The record as a dictionary."""
-    return record if isinstance(record, dict) else dict(zip(names, astuple(record), strict=False))
-
-
 def forget(fields: Sequence[str], structs: Iterable[Struct]) -> None:
     """Takes the values of ignored fields out of records, so that nobody logs them."""
     for struct in structs:

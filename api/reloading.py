@@ -117,7 +117,7 @@ class Reloader:
             try:
                 self._tick()
             except Exception:
-                logger.exception("what the server uses could not be noted")
+                logger.exception("what the server has counted could not be written")
 
     def _follow(self, plan: ServingPlan | None) -> None:
         if plan is None or plan.champion is None:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from flask import Blueprint, Response, current_app, g, request
 from msgspec import Struct
 
-from api.access_log import AccessLine, AccessLog
-from api.auth import SCOPES, UNMATCHED, Admission
+from api.access_log import LONGEST_METHOD, LONGEST_PATH, AccessLine, AccessLog
+from api.auth import ROUTE_SCOPES, UNMATCHED, Admission
 from api.errors import problem
 from api.feedback import FeedbackLog
 from api.guarded_log import GuardedLog, Outage
@@ -24,8 +24,7 @@ from api.metrics import FEEDBACK, TEXT_TYPE, Metrics, RouteMeter
 from api.model_server import ModelServer, ServedModel
 from api.refusal_log import RefusalMeter
 from api.reloading import Reloader, ReloadStatus
-from api.requests import JSON_TYPE as JSON_TYPE
-from api.requests import discard_body, json_body, request_id_from
+from api.requests import JSON_TYPE, discard_body, json_body, request_id_from
 from api.row_decoder import InvalidOutcomesError, InvalidRowsError
 from api.server_usage import UsageMeter
 from config.settings import Settings
@@ -120,7 +119,7 @@ def admit() -> None:
     core = services()
     core.reloader.ensure_running()
     environ = request.environ
-    scope = SCOPES.get(g.route, "admin")
+    scope = ROUTE_SCOPES.get(g.route, "admin")
     host, remote = environ.get("HTTP_HOST", ""), environ.get("REMOTE_ADDR", "")
     refusal = core.admission.admit(scope, environ.get("HTTP_AUTHORIZATION", ""), host, remote)
     if refusal is None and scope is not None:  # what is open to all must answer a health check on the busiest day
@@ -159,8 +158,8 @@ def account(response: Response) -> Response:
                 timestamp=core.server.now(),
                 request_id=g.request_id,
                 remote=request.environ.get("REMOTE_ADDR", ""),
-                method=request.method[:16],
-                path=request.path[:200],
+                method=request.method[:LONGEST_METHOD],
+                path=request.path[:LONGEST_PATH],
                 status=response.status_code,
                 milliseconds=round(seconds * 1000.0, 3),
                 problem=name or msgspec.UNSET,
@@ -181,7 +180,7 @@ def _note_refusal(core: Services, name: str, error: Exception | None) -> None:
 def predict() -> Response:
     core = services()
     body = json_body(request, core.settings.deployment.max_request_bytes)
-    return _json(core.server.predict(body, g.request_id))
+    return json_response(core.server.predict(body, g.request_id))
 
 
 @routes.post("/feedback")
@@ -193,7 +192,7 @@ def feedback() -> Response:
     most = deployment.max_prediction_batch_size
     accepted = core.feedback.accept(body, most, current_schema(), g.request_id, core.server.now())
     core.metrics.count(FEEDBACK, times=accepted.accepted)
-    return _json(accepted, 202)
+    return json_response(accepted, 202)
 
 
 @routes.get("/health")
@@ -201,7 +200,7 @@ def health() -> Response:
     """200 while the process works, with or without a model."""
     core = services()
     model = core.server.served
-    return _json(
+    return json_response(
         Health(
             status="healthy",
             model_version=model.version if model else None,
@@ -217,9 +216,8 @@ def ready() -> Response:
     core = services()
     model = core.server.served
     if model is None:
-        reason = core.reloader.status.problem or "no model is in service yet"
-        return problem(503, "not-ready", reason, headers={"Retry-After": "5"})
-    return _json(Readiness(status="ready", model_version=model.version, timestamp=core.server.now()))
+        return not_ready(core)
+    return json_response(Readiness(status="ready", model_version=model.version, timestamp=core.server.now()))
 
 
 @routes.get("/model_info")
@@ -233,10 +231,16 @@ def metrics() -> Response:
     return Response(services().metrics.text(), content_type=TEXT_TYPE)
 
 
+def not_ready(core: Services) -> Response:
+    """503: why no model is in service."""
+    reason = core.reloader.status.problem or "no model is in service yet"
+    return problem(503, "not-ready", reason, headers={"Retry-After": "5"})
+
+
 def current_schema() -> Schema | None:
     model = services().server.served
     return model.schema if model is not None else None
 
 
-def _json(answer: Struct, status: int = 200) -> Response:
+def json_response(answer: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(answer), status, content_type=JSON_TYPE)

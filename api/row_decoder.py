@@ -16,19 +16,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from api.faults import Fault, collect_faults, has_integer_levels, is_datetime
-from api.records import Record, Row, attributes_getter, field_name, forget, row_of
+from api.records import Record, Row, attributes_getter, field_name, forget
 from api.struct_faults import struct_fault
 from models.schema import Feature, Schema
-
-__all__ = [
-    "InvalidOutcomesError",
-    "InvalidRowsError",
-    "NotJsonError",
-    "RequestError",
-    "Row",
-    "RowDecoder",
-    "TooManyRowsError",
-]
 
 #: Up to this size all faults of a body are collected, which decodes it without a schema: `{}` a few million times over
 #: would take a hundred times its own memory.
@@ -60,7 +50,6 @@ class InvalidOutcomesError(InvalidRowsError):
 class TooManyRowsError(RequestError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"one request may hold up to {limit} rows")
-        self.limit = limit
 
 
 class RowDecoder:
@@ -86,13 +75,16 @@ class RowDecoder:
             raise TooManyRowsError(self._max_rows)
         return records
 
-    def decode(self, body: bytes) -> list[Row]:
-        """The same, as dictionaries."""
-        return [row_of(self._names, record) for record in self.records(body)]
-
     def document(self, body: bytes) -> Any:
-        """The JSON of a body whose rows stand in an envelope, for `validate`. Raises `RequestError`."""
-        return self._document(body)
+        """The JSON of a body, its rows not yet checked; `validate` does that. Raises `RequestError`."""
+        try:
+            return self._plain.decode(body)
+        except msgspec.ValidationError as error:
+            raise InvalidRowsError([struct_fault(error)]) from None
+        except RecursionError:
+            raise NotJsonError("the body is nested too deeply") from None
+        except ValueError as error:
+            raise _not_json(error) from None
 
     def validate(self, items: Sequence[Any]) -> list[Row]:
         """The rows of a list of objects that has been decoded already, by the same rules. Raises `RequestError`."""
@@ -119,7 +111,7 @@ class RowDecoder:
 
     def _decode_plainly(self, body: bytes) -> list[Row]:
         """The same for schemas with a name that no struct field can carry: checked in Python, slower."""
-        return self._checked(self._document(body))
+        return self._checked(self.document(body))
 
     def _rows(self, items: Sequence[dict[str, Any]]) -> list[Row]:
         rows = [{name: item[name] for name in self._names} for item in items]
@@ -136,7 +128,7 @@ class RowDecoder:
         if first is not None and len(body) > COLLECTED_BYTES:
             raise InvalidRowsError([struct_fault(first, self._schema.features)])
         try:
-            document = self._document(body)
+            document = self.document(body)
         except InvalidRowsError:  # not even decodable without a schema; the strict pass knows the path
             if first is None:
                 raise
@@ -152,16 +144,6 @@ class RowDecoder:
         if isinstance(document, list) and len(document) > self._max_rows:
             return TooManyRowsError(self._max_rows)
         return InvalidRowsError(faults)
-
-    def _document(self, body: bytes) -> Any:
-        try:
-            return self._plain.decode(body)
-        except msgspec.ValidationError as error:
-            raise InvalidRowsError([struct_fault(error)]) from None
-        except RecursionError:
-            raise NotJsonError("the body is nested too deeply") from None
-        except ValueError as error:
-            raise _not_json(error) from None
 
 
 def _struct_decoder(schema: Schema) -> msgspec.json.Decoder[Any] | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from api.auth import SCOPES
+from api.auth import ROUTE_SCOPES
 from api.metrics import CPU, MEMORY, REQUESTS
 from api.shared_counters import Series, SharedCounters
 from monitoring.prediction_log import DailyLog, LogError
@@ -28,7 +28,7 @@ from monitoring.usage_lines import USAGE_LOG, UsageLine
 
 #: In the counters: what has been written of each count, and when (milliseconds of the machine's monotonic clock).
 WRITTEN = "mlops_usage_written_total"
-PREDICTING = frozenset(route for route, scope in SCOPES.items() if scope == "predict")
+PREDICTING = frozenset(route for route, scope in ROUTE_SCOPES.items() if scope == "predict")
 SAMPLE_SECONDS, WRITE_SECONDS = 5.0, 60.0
 #: A line stands for no longer than this: before it nobody ran.
 LONGEST_SECONDS = 300.0
@@ -56,7 +56,7 @@ class UsageMeter:
         self._cpu_seconds = cpu_seconds
         self._memory_bytes = memory_bytes or resident_bytes
         self._cpu_noted = 0.0
-        self._sample_due = self._sampled = 0.0
+        self._sample_due = 0.0
         self._failing = False
         self._writing = threading.Lock()
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from api.column_rows import refuse_any
 from api.faults import ABSENT, Fault, has_integer_levels
 from api.row_decoder import InvalidRowsError
 from models.schema import ClassLabel, Feature, Schema
@@ -77,7 +78,7 @@ def columns_of(schema: Schema, request: InferRequest, raw: bytes) -> dict[str, l
     offset = 0
     for index, tensor in enumerate(request.inputs):
         path = f"$.inputs[{index}]"
-        _refuse(_tensor_faults(tensor, path, accepted.get(tensor.name, DATATYPES), columns))
+        refuse_any(_tensor_faults(tensor, path, accepted.get(tensor.name, DATATYPES), columns))
         size = raw_size(tensor)
         if size is None:
             columns[tensor.name] = _listed(tensor, path)
@@ -181,11 +182,6 @@ def _texts(raw: bytes, path: str) -> Iterator[str]:
         except UnicodeDecodeError:
             raise InvalidRowsError([Fault(path, "expected UTF-8 text", "bytes")]) from None
         offset = end
-
-
-def _refuse(faults: Iterator[Fault]) -> None:
-    if found := list(faults):
-        raise InvalidRowsError(found)
 
 
 def _named(datatypes: Sequence[str]) -> str:

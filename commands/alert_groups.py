@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from commands.shell import JSON_OPTION, prepare_process, report
+from commands.shell import FAILED, JSON_OPTION, prepare_process, report
 
-FAILED = 1
 KIND = click.argument("kind")
 VERSION_OPTION = click.option("--version", help="Of this model version alone; of any when left out.")
 

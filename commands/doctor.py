@@ -46,9 +46,6 @@ class Finding(Struct, frozen=True, kw_only=True):
     next: str = ""
 
 
-Check = Callable[[Settings], Iterator[Finding]]
-
-
 def diagnose() -> list[Finding]:
     """All findings, in the order in which things depend on each other. Makes an absent state root and store."""
     findings = [_python(), *_packages(), _home()]
@@ -58,18 +55,7 @@ def diagnose() -> list[Finding]:
         problem = Finding(subject="configuration", level="error", message=str(error), next="mend the key it names")
         return [*findings, problem]
     findings.append(_ok("configuration", f"{configuration_path()} is valid"))
-    checks: list[Callable[[Settings], Iterator[Finding]]] = [
-        _disk,
-        _data,
-        _store,
-        _registry,
-        _serving,
-        _server,
-        _logs,
-        _withheld,
-        _scheduler,
-    ]
-    for check in checks:
+    for check in CHECKS:
         findings += check(settings)
     return findings
 
@@ -300,3 +286,8 @@ def _occupied(settings: Settings) -> bool:
     except OSError:
         return False
     return True
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    *(_disk, _data, _store, _registry, _serving, _server, _logs, _withheld, _scheduler),
+)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+#: The exit code when a command could not do what it is for, or found something wrong.
+FAILED = 1
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
 

@@ -39,7 +39,6 @@ class Resampler:
         self._dates = [
             (index, feature.dates) for index, feature in enumerate(layout.reference.features) if feature.dates
         ]
-        self._filled = [sum(part.counts) for part in layout.parts]
 
     def draw(self, rng: Generator) -> DrawnWindow:
         """A window without drift, scored rows included where the reference has scores."""

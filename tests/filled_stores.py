@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 from alembic import command
 from sqlalchemy import JSON, Column, Connection, DateTime, Float, Integer, LargeBinary, MetaData, String, types
 
+from config.home import PROJECT_ROOT
 from monitoring import migrations
 from monitoring.store import Store
 
@@ -92,3 +96,28 @@ _MAKERS: list[tuple[type[Any], Callable[[Column[Any], int], Any]]] = [
     (LargeBinary, lambda _, number: bytes([number, 0, 255, 10, 92, 9, 34, 39])),
     (String, _text),
 ]
+
+
+def started(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process that runs this code of Python, and is talked to through pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}, cwd="/",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def open_at_once(url: str) -> None:
+    """Two processes open, and so migrate, one store at the same moment; both must succeed."""
+    code = (
+        "import sys; from monitoring.store import Store; print('ready', flush=True); input(); Store(sys.argv[1]).open()"
+    )
+    processes = [started(code, url) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results

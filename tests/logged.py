@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,21 +10,25 @@ from typing import IO, Any
 
 import msgspec
 import numpy as np
+import pytest
 from sqlalchemy import func, select
 
 from config.settings import LoggingSettings, Settings
 from models.bundle import CHECKS, MODEL, REFERENCE, SCHEMA, Checks, Manifest, SplitRule, write_bundle
 from models.reference import encode_reference
 from monitoring.ids import IdSource
+from monitoring.labelled_reading import LabelledRows
 from monitoring.log_ingestion import Ingestion
 from monitoring.log_tail import Limits
 from monitoring.prediction_log import DailyLog, LoggedWarning, PredictionLine, PredictionLog
 from monitoring.store import Store
 from monitoring.tables import metadata
 from monitoring.window_profile import Profiler
+from monitoring.window_records import window
 from tests import drift_rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
 REFERENCE_OF_ROWS = drift_rows.reference()
 PROFILER = Profiler(REFERENCE_OF_ROWS)
 
@@ -129,6 +134,14 @@ class Host:
         log.close()
 
 
+@pytest.fixture
+def host(store: Store, tmp_path: Path) -> Host:
+    """A host whose logs are read into a store of each kind."""
+    host = Host(tmp_path / "a", store)
+    write_version(host.registry)
+    return host
+
+
 def rows_of(store: Store, table: str) -> list[dict[str, Any]]:
     """Everything in a table."""
     with store.reading() as connection:
@@ -139,6 +152,16 @@ def rows_of(store: Store, table: str) -> list[dict[str, Any]]:
 def count_of(store: Store, table: str) -> int:
     with store.reading() as connection:
         return int(connection.execute(select(func.count()).select_from(metadata.tables[table])).scalar_one())
+
+
+def served_rows(store: Store) -> int:
+    """How many rows of version 1 are counted, in the six months around `NOON`."""
+    return window(store, PROFILER.layout, "1", NOON - 90 * DAY, NOON + 90 * DAY).rows
+
+
+def inputs_to_train_on(store: Store) -> list[dict[str, object]]:
+    """What retraining is given, newest first."""
+    return [json.loads(row.input_data) for row in LabelledRows(store).newest(1000)]
 
 
 def keeping(days: int) -> Settings:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from models.mlflow_connection import set_environment
-from tests.postgres import database, free_port, template
+from tests.ports import free_port
+from tests.postgres import database, template
 
 USER, PASSWORD = "admin", "a-long-pass-word"
 #: What names a storage or its key; no process of the product has any of them.

@@ -17,6 +17,7 @@ from monitoring.job_records import JobRecords
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from tests.command_line import json_of
+from tests.ports import free_port as free_port
 from tests.traffic import drifted_rows, send_outcomes, serve
 from tests.trained import TrainedState
 
@@ -70,12 +71,6 @@ def scraped(port: int, timeout: float = 5.0) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as reply:
         assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         return bytes(reply.read())
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:

@@ -32,8 +32,24 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) 
         time.sleep(0.05)
 
 
+class Holdable:
+    """Whatever takes signals, with all that it has started."""
+
+    def signal(self, number: signal.Signals) -> None:
+        raise NotImplementedError
+
+    @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """Within the block it accepts what the kernel accepts for it, and never answers."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+
 @dataclass
-class Part:
+class Part(Holdable):
     """A process with all that it starts; started again, it appends to the same output."""
 
     name: str
@@ -86,15 +102,6 @@ class Part:
 
     def words(self) -> str:
         return self.output.read_text(errors="replace")
-
-    @contextmanager
-    def held_still(self) -> Iterator[None]:
-        """Within the block it accepts what the kernel accepts for it, and never answers."""
-        self.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGCONT)
 
     @contextmanager
     def complaints(self, most: int) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class RawReply(Struct, frozen=True):

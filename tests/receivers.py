@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.ports import free_port
 
 
 class Webhook:
@@ -97,9 +98,3 @@ def mail_server() -> Iterator[tuple[MailServer, str]]:
         yield handler, f"mailto://127.0.0.1:{port}/?from=mlops@example.org&to=team@example.org&secret=secret-word"
     finally:
         controller.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

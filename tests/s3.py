@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tests.postgres import free_port
+from tests.ports import free_port
 
 BUCKET, REGION = "artifacts", "us-east-1"
 _FREE_ACTIONS = 1_000_000

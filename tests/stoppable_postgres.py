@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,13 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts import Holdable
+from tests.ports import free_port
 from tests.postgres import _programs
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _as_server_user(*command: str, prefix: Sequence[str] = ()) -> None:
@@ -39,7 +34,7 @@ def _as_server_user(*command: str, prefix: Sequence[str] = ()) -> None:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Holdable):
     """A server that can be stopped and started again. `prefix` goes before its start: a network namespace to be in."""
 
     folder: Path
@@ -73,15 +68,6 @@ class Cluster:
         for process in (parent, *map(int, children)):
             os.kill(process, number)
 
-    @contextmanager
-    def held_still(self) -> Iterator[None]:
-        """Within the block connections are accepted and never answered."""
-        self.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGCONT)
-
     def revive(self) -> None:
         """Starts what was stopped, and lets go on what was held still."""
         if (self.folder / "data" / "postmaster.pid").exists():
@@ -104,7 +90,7 @@ def running_cluster(address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> I
     if os.geteuid() == 0:
         os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
         folder.chmod(0o755)
-    cluster, data = Cluster(folder, programs, _free_port(), address, tuple(prefix)), str(folder / "data")
+    cluster, data = Cluster(folder, programs, free_port(), address, tuple(prefix)), str(folder / "data")
     try:
         _as_server_user(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", "tester", "-E", "UTF8", "--no-sync")
         with (folder / "data" / "pg_hba.conf").open("a") as rules:

@@ -11,9 +11,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.app import bind_address, create_app
-from api.auth import SCOPES, UNMATCHED, Admission
-from api.keys import SCOPES as ALL_SCOPES
-from api.keys import KeyRing, Scope, create_key, keys_path, revoke_key
+from api.auth import ROUTE_SCOPES, UNMATCHED, Admission
+from api.keys import SCOPES, KeyRing, Scope, create_key, keys_path, revoke_key
 from config.settings import ConfigurationError, Settings, decode_settings
 from tests.bundles import sample_row, serve_sample
 
@@ -56,8 +55,8 @@ def client(app: Flask) -> FlaskClient:
 # With keys
 
 
-@pytest.mark.parametrize("asked", ALL_SCOPES)
-@pytest.mark.parametrize("given", ALL_SCOPES)
+@pytest.mark.parametrize("asked", SCOPES)
+@pytest.mark.parametrize("given", SCOPES)
 def test_a_key_opens_its_scope_and_admin_all(tmp_path: Path, asked: Scope, given: Scope) -> None:
     door = admission(tmp_path)
     header = bearer(tmp_path, "app", given)
@@ -171,8 +170,8 @@ def test_an_open_address_needs_a_key_or_the_setting(home: Path) -> None:
 
 def test_every_route_has_a_scope_and_every_scope_a_route(app: Flask) -> None:
     rules = {rule.rule for rule in app.url_map.iter_rules()}
-    assert rules - set(SCOPES) == set(), "say in api/auth.py what these ask of a key"
-    assert set(SCOPES) - rules - {UNMATCHED} == set()
+    assert rules - set(ROUTE_SCOPES) == set(), "say in api/auth.py what these ask of a key"
+    assert set(ROUTE_SCOPES) - rules - {UNMATCHED} == set()
 
 
 def test_each_route_asks_for_its_scope(app: Flask, client: FlaskClient) -> None:
@@ -184,7 +183,7 @@ def test_each_route_asks_for_its_scope(app: Flask, client: FlaskClient) -> None:
             path = path.replace(f"<{name}>", "x").replace(f"<path:{name}>", "x")
         method = "POST" if "POST" in (rule.methods or ()) else "GET"
         reply = client.open(path, method=method)
-        assert (reply.status_code == 401) == (SCOPES[rule.rule] is not None), path
+        assert (reply.status_code == 401) == (ROUTE_SCOPES[rule.rule] is not None), path
 
 
 def test_a_key_in_a_request_is_in_no_reply_and_no_log(

@@ -21,7 +21,8 @@ from monitoring.store import Store
 from monitoring.tables import metadata
 from tests.alerting import Clock, alerting, channel, drift, incidents_of
 from tests.logged import rows_of
-from tests.receivers import free_port, mail_server, webhook
+from tests.ports import free_port
+from tests.receivers import mail_server, webhook
 
 HOOK = channel("hook", url_env="HOOK_URL", minimum_severity="low")
 MAIL = channel("mail", url_env="MAIL_URL", minimum_severity="low")

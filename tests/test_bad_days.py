@@ -23,6 +23,7 @@ from api.keys import create_key, revoke_key
 from tests.bundles import promote, sample_bundle, sample_row, serve_sample
 from tests.log_reading import logged_lines
 from tests.raw_http import exchange_raw, request
+from tests.small_disks import small_disk
 from tests.test_server_metrics import NOON, value
 from tests.test_server_process import GUNICORN, Server, Traffic, exchange, running, wait_for
 
@@ -37,19 +38,6 @@ BATCH = json.dumps([sample_row()] * 100).encode()
 def home(tmp_path: Path) -> Path:
     serve_sample(tmp_path / "models" / "registry")
     return tmp_path
-
-
-@contextmanager
-def small_disk(folder: Path, *options: str) -> Iterator[None]:
-    """A disk of its own for a folder, of `FULL_BYTES`; skips where only root may mount, and this is not root."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", ",".join((f"size={FULL_BYTES}", *options)), "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no disk can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
@@ -119,7 +107,7 @@ def make_room(home: Path) -> None:
 
 
 def test_on_a_full_disk_it_refuses_and_goes_on_when_there_is_room(home: Path) -> None:
-    with small_disk(home / "logs"), running(home, *GUNICORN) as server:
+    with small_disk(home / "logs", FULL_BYTES), running(home, *GUNICORN) as server:
         answered = fill(server)
         assert_all_logged(home, answered)
         assert [post(server)[0] for _ in range(5)] == [503] * 5
@@ -132,7 +120,7 @@ def test_on_a_full_disk_it_refuses_and_goes_on_when_there_is_room(home: Path) ->
 
 def test_on_a_full_disk_it_serves_if_it_is_told_to_and_counts(home: Path) -> None:
     (home / "pipeline_config.yaml").write_text("logging: {when_full: serve}\n")
-    with small_disk(home / "logs"), running(home, *GUNICORN) as server:
+    with small_disk(home / "logs", FULL_BYTES), running(home, *GUNICORN) as server:
         assert [post(server)[0] for _ in range(60)] == [200] * 60
         unlogged = metric(server, "mlops_log_failures_total", log="predictions", outcome="served")
         assert unlogged > 0
@@ -158,7 +146,7 @@ def test_a_file_that_may_not_grow_is_a_full_disk_too(home: Path) -> None:
 
 
 def test_with_a_read_only_log_folder_it_refuses_until_it_can_write(home: Path) -> None:
-    with small_disk(home / "logs", "ro"), running(home, *GUNICORN) as server:
+    with small_disk(home / "logs", FULL_BYTES, "ro"), running(home, *GUNICORN) as server:
         assert (post(server)[0], server.get("/health")[0], server.get("/ready")[0]) == (503, 200, 200)
         subprocess.run(["mount", "-o", "remount,rw", str(home / "logs")], check=True)
         status, ids = post(server)

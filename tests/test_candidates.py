@@ -112,7 +112,7 @@ def test_a_wrong_search_space_is_refused(space: dict[str, list[float]], message:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_value_of_a_default_search_space_is_accepted(name: str) -> None:
-    check_search_space(name, {})
+    assert check_search_space(name, {}) == CANDIDATES[name].search_space
 
 
 def test_columns_without_any_value_are_left_out_where_nothing_imputes() -> None:

@@ -172,4 +172,6 @@ def test_a_server_never_opens_the_error_model(sample: TrainedState, tmp_path: Pa
     copy = tmp_path / version
     shutil.copytree(sample.home / "models/registry" / version, copy)
     (copy / ESTIMATOR).unlink()
-    ModelRuntime(read_bundle(copy)).check()
+    runtime = ModelRuntime(read_bundle(copy))
+    runtime.check()
+    assert runtime.schema == sample.schema

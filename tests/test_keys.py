@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from api.keys import KeyRing, KeysError, create_key, has_keys, put_key, read_keys, revoke_key
+from api.keys import SCOPES, KeyRing, KeysError, create_key, has_keys, put_key, read_keys, revoke_key
+from commands.key_group import SCOPE
 from tests.command_line import failure, json_of, run_command
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -174,6 +175,7 @@ def test_the_command_line_creates_lists_and_revokes(tmp_path: Path) -> None:
 
 
 def test_the_command_line_tells_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    assert tuple(SCOPE.choices) == SCOPES
     unknown, wrong_scope = command(tmp_path, "revoke", "app"), command(tmp_path, "create", "app", "--scope", "root")
     assert (unknown.returncode, wrong_scope.returncode) == (1, 2)
     assert "no key named app" in unknown.stderr and "Traceback" not in unknown.stderr + wrong_scope.stderr

@@ -28,7 +28,8 @@ from monitoring.store import Store, StoreError
 from pipeline import metrics_exporter
 from pipeline.metrics_exporter import MOST_READERS, exporting
 from pipeline.scheduler import Scheduler
-from tests.observed import exported, free_port, names, parsed, scraped, utc_now, value, wait_until
+from tests.observed import exported, names, parsed, scraped, utc_now, value, wait_until
+from tests.ports import free_port
 from tests.states import environment_of, state
 
 __all__ = ["state"]
@@ -60,8 +61,9 @@ def test_the_figures_are_shown_within_moments_and_gone_afterwards(state: Path, p
 def test_nothing_is_shown_unless_a_port_is_set(state: Path, monkeypatch: pytest.MonkeyPatch, off: str) -> None:
     monkeypatch.setenv("MLOPS_MONITORING__METRICS_PORT", off)
     monkeypatch.setattr(metrics_exporter, "_MetricsServer", None)  # nothing is even tried
+    before = set(threading.enumerate())
     with shown():
-        pass
+        assert set(threading.enumerate()) <= before
 
 
 def test_a_port_that_is_taken_is_told_and_the_work_goes_on(

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, text
@@ -14,7 +9,7 @@ from sqlalchemy import MetaData, text
 from config.home import PROJECT_ROOT
 from monitoring import migrations
 from monitoring.store import Store
-from tests.filled_stores import ROWS, Contents, at_revision, contents, downgrade, fill, tables_of
+from tests.filled_stores import ROWS, Contents, at_revision, contents, downgrade, fill, open_at_once, started, tables_of
 
 _SCRIPTS = ScriptDirectory(str(PROJECT_ROOT / "monitoring" / "migrations"))
 REVISIONS = sorted(script.revision for script in _SCRIPTS.walk_revisions())
@@ -62,15 +57,6 @@ def held(url: str, tables: MetaData) -> Contents:
         return contents(connection, tables)
 
 
-def start(code: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
-    command: Sequence[str] = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(
-        command, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_upgrade_from_any_revision_and_the_way_back_lose_nothing(url: str, revision: str) -> None:
     tables, before = filled(url, revision)
@@ -97,26 +83,14 @@ def test_a_program_of_the_release_before_that_still_runs_goes_on_writing(url: st
 
 def test_processes_that_upgrade_at_once_all_succeed(url: str) -> None:
     tables, before = filled(url, BEFORE)
-    code = (
-        "import sys; from monitoring.store import Store; print('ready', flush=True); input(); Store(sys.argv[1]).open()"
-    )
-    processes = [start(code, url) for _ in range(2)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    results = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
+    open_at_once(url)
     assert held(url, tables) == before
 
 
 @pytest.mark.parametrize("statements", [1, 12, 1_000_000], ids=["at the beginning", "in the middle", "before its end"])
 def test_a_kill_in_an_upgrade_leaves_the_store_as_it_was_and_the_next_start_upgrades(url: str, statements: int) -> None:
     tables, before = filled(url, REVISIONS[0])
-    with start(KILLED, url, str(statements)) as process:
+    with started(KILLED, url, str(statements)) as process:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == -9, errors
     left = at_revision(url, REVISIONS[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from models.mlflow_connection import RegistryError, set_environment
 from models.mlflow_registry import Registry
 from tests.mlflow_servers import MlflowServer, running
+from tests.small_disks import small_disk
 
 RUN_FILES = 4_000_000
 
@@ -19,13 +19,8 @@ RUN_FILES = 4_000_000
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """With room for less than the files of a run."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", 2**20) as folder:
+        yield folder
 
 
 @pytest.mark.integration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from api.faults import MAX_FAULTS, Fault, collect_faults
 from api.model_server import ModelServer, NoModelError, ServedModel, load_model
+from api.records import Record
 from api.row_decoder import InvalidRowsError, NotJsonError, RequestError, RowDecoder, TooManyRowsError
 from models.bundle import BundleError, read_bundle
 from models.encoding import Encoder
@@ -53,11 +55,17 @@ def body(*rows: dict[str, Any]) -> bytes:
     return msgspec.json.encode(list(rows))
 
 
+def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Decoded records as dictionaries, as they stand in the log."""
+    rows: list[dict[str, Any]] = msgspec.to_builtins(records)
+    return rows
+
+
 def faults_of(document: Any, schema: Schema = SAMPLE_SCHEMA) -> list[Fault]:
     """The faults that decoding names; the document is JSON text or a value."""
     text = document if isinstance(document, bytes) else msgspec.json.encode(document)
     with pytest.raises(InvalidRowsError) as refused:
-        RowDecoder(schema, max_rows=100).decode(text)
+        RowDecoder(schema, max_rows=100).records(text)
     return list(refused.value.faults)
 
 
@@ -178,13 +186,13 @@ def test_model_info_tells_what_a_request_must_hold_and_nothing_of_the_host(model
 
 def test_a_row_is_decoded_in_the_order_of_the_schema() -> None:
     row = dict(reversed(sample_row().items()))
-    (decoded,) = DECODER.decode(msgspec.json.encode(row))
+    (decoded,) = rows_of(DECODER.records(msgspec.json.encode(row)))
     assert tuple(decoded) == SAMPLE_SCHEMA.feature_names
 
 
 def test_columns_that_training_left_out_are_accepted_and_ignored() -> None:
-    rows = DECODER.decode(body(sample_row(remark={"any": ["thing"]}, **{"customer id": 7})))
-    assert rows == [sample_row()]
+    records = DECODER.records(body(sample_row(remark={"any": ["thing"]}, **{"customer id": 7})))
+    assert rows_of(records) == [sample_row()]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +253,7 @@ def test_a_number_of_thousands_of_digits_is_named_by_its_path_whatever_the_name(
 )
 def test_what_is_no_json_is_told_from_what_is_invalid(text: bytes) -> None:
     with pytest.raises(NotJsonError):
-        DECODER.decode(text)
+        DECODER.records(text)
 
 
 @pytest.mark.parametrize("text", [b"[]", b"3", b"null", b'"text"', b"[[]]", b"[3]"])
@@ -256,25 +264,25 @@ def test_what_is_neither_an_object_nor_a_list_of_objects_is_refused(text: bytes)
 
 def test_of_a_repeated_key_the_last_one_counts() -> None:
     text = msgspec.json.encode(sample_row())[:-1] + b',"age":20}'
-    assert DECODER.decode(text)[0]["age"] == 20
+    assert rows_of(DECODER.records(text))[0]["age"] == 20
 
 
 @pytest.mark.parametrize("wrong", [b'"x"', b"true", b"[]", b"1e999", b"1" + b"0" * 400])
 def test_what_a_repeated_key_held_before_does_not_matter(wrong: bytes) -> None:
     text = b'[{"age":' + wrong + b',"remark":[],' + msgspec.json.encode(sample_row())[1:] + b"]"
-    assert DECODER.decode(text) == [sample_row()]
+    assert rows_of(DECODER.records(text)) == [sample_row()]
 
 
 def test_escaped_names_are_the_same_names() -> None:
     text = msgspec.json.encode(sample_row()).replace(b"Culmen", b"\\u0043ulmen")
-    assert DECODER.decode(text) == [sample_row()]
+    assert rows_of(DECODER.records(text)) == [sample_row()]
 
 
 @pytest.mark.parametrize("row", [sample_row(), {}])
 def test_fault_20_more_rows_than_the_configured_number_are_refused(row: dict[str, Any]) -> None:
-    assert len(DECODER.decode(body(*[sample_row()] * 100))) == 100
+    assert len(DECODER.records(body(*[sample_row()] * 100))) == 100
     with pytest.raises(TooManyRowsError, match="100"):
-        DECODER.decode(body(*[row] * 101))
+        DECODER.records(body(*[row] * 101))
 
 
 def test_of_a_large_body_the_first_fault_is_named_without_decoding_the_rest() -> None:
@@ -320,7 +328,7 @@ ODD_NAMES = (
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_can_be_a_feature(name: str) -> None:
     schema = _schema_of(Feature(name=name, kind="numeric"), Feature(name="plain", kind="boolean"))
-    assert RowDecoder(schema, 10).decode(body({"plain": True, name: 1})) == [{name: 1.0, "plain": True}]
+    assert rows_of(RowDecoder(schema, 10).records(body({"plain": True, name: 1}))) == [{name: 1.0, "plain": True}]
     (fault,) = faults_of({name: "1", "plain": True}, schema)
     assert fault.rule == "expected a finite number or null"
 
@@ -348,8 +356,8 @@ def test_the_strict_pass_and_the_plain_rules_agree(changes: list[dict[str, Any]]
         return
     plain = RowDecoder(SAMPLE_SCHEMA, max_rows=100)
     plain._strict = None
-    strict = DECODER.decode(msgspec.json.encode(document))
-    assert strict == plain.decode(msgspec.json.encode(document))
+    strict = rows_of(DECODER.records(msgspec.json.encode(document)))
+    assert strict == plain.records(msgspec.json.encode(document))
     assert all(value is None or not isinstance(value, float) or math.isfinite(value) for value in strict[0].values())
 
 
@@ -357,4 +365,4 @@ def test_the_strict_pass_and_the_plain_rules_agree(changes: list[dict[str, Any]]
 @given(text=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_no_body_ends_in_anything_but_rows_or_a_refusal(text: bytes) -> None:
     with pytest.raises(RequestError):
-        DECODER.decode(text)
+        DECODER.records(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -13,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.auth import SCOPES
+from api.auth import ROUTE_SCOPES
 from api.keys import create_key, keys_path
 from api.openapi import OPERATIONS
 from config import product
@@ -108,7 +109,7 @@ def test_every_route_is_described_and_every_description_has_a_route(app: Flask, 
 
 
 def test_every_route_has_a_scope_of_its_own(app: Flask) -> None:
-    assert {rule.rule for rule in app.url_map.iter_rules()} <= set(SCOPES)
+    assert {rule.rule for rule in app.url_map.iter_rules()} <= set(ROUTE_SCOPES)
 
 
 def test_every_example_is_answered(client: FlaskClient, document: dict[str, Any]) -> None:
@@ -166,8 +167,14 @@ def test_with_keys_the_description_asks_for_one_and_the_page_stays_open(
 
 def test_its_schemas_are_json_schema_2020_12(document: dict[str, Any]) -> None:
     validator = pytest.importorskip("jsonschema_rs")
-    for schema in document["components"]["schemas"].values():
-        validator.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+    schemas, dialect = document["components"]["schemas"], "https://json-schema.org/draft/2020-12/schema"
+    assert schemas
+    assert [name for name, it in schemas.items() if not validator.meta.is_valid({"$schema": dialect, **it})] == []
+
+
+def test_every_reference_in_it_leads_to_a_schema(document: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named and named <= set(document["components"]["schemas"])
 
 
 def test_names_with_quotes_and_a_level_list_without_end_are_described() -> None:

@@ -27,7 +27,8 @@ from pipeline.metrics_exporter import exporting
 from tests.command_line import json_of
 from tests.grafana import expressions
 from tests.live_server import listening
-from tests.observed import free_port, make_busy, utc_now
+from tests.observed import make_busy, utc_now
+from tests.ports import free_port
 from tests.prometheus import Running, alertmanager, prometheus, rules
 from tests.traffic import drifted_rows
 from tests.trained import TrainedState, client_rows, copy_of, in_force

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from models.bundle import BundleError, read_bundle
+from models.raw_rows import raw_columns
 from models.runtime import ModelRuntime, OnnxSession
 from tests.bundles import random_rows, sample_bundle, sample_model, sample_row
 
@@ -31,12 +32,14 @@ def checks(rows: list[dict[str, Any]], probability: list[list[float]]) -> bytes:
 
 
 def test_a_whole_bundle_answers_its_own_rows(tmp_path: Path) -> None:
-    runtime(tmp_path).check()
+    model = runtime(tmp_path)
+    model.check()
+    stored = json.loads((tmp_path / "1" / "checks.json").read_bytes())
+    answers = model.probabilities(model.encoder.encode(raw_columns(model.schema, stored["rows"])))
+    np.testing.assert_allclose(answers, stored["probability"], atol=1e-5)
 
 
 def test_answers_are_probabilities_a_row(tmp_path: Path) -> None:
-    from models.raw_rows import raw_columns
-
     model = runtime(tmp_path)
     answers = model.probabilities(model.encoder.encode(raw_columns(model.schema, random_rows(50))))
     assert answers.shape == (50, 2)

@@ -1,13 +1,8 @@
-"""The scheduler: what is due is done once, one failure stops nothing else, and training is a child that may die."""
+"""The scheduler: what is due is done once, and one failure stops nothing else."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +12,7 @@ from config.settings import load_settings, registry_directory
 from config.state_lock import StateLockedError, state_lock
 from models.mlflow_connection import RegistryError
 from models.mlflow_registry import Registry
-from monitoring.incidents import Incident, Incidents
-from monitoring.job_records import JobRecord, JobRecords
+from monitoring.job_records import JobRecords
 from monitoring.prediction_log import PredictionLog
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
@@ -27,77 +21,12 @@ from pipeline.deployment import DeploymentError
 from pipeline.scheduler import Scheduler, run_scheduler
 from tests.command_line import json_of
 from tests.logged import count_of, prediction_lines
-from tests.states import deployment_in_force, new_state, planned, state, tiny_configuration
+from tests.states import deployment_in_force, planned, state
 from tests.traffic import drifted_rows, serve
 from tests.trained import TrainedState, copy_of, in_force
+from tests.watched_scheduler import Clock, clock, incidents, jobs, scheduler
 
-__all__ = ["state"]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 7, 15, 12, tzinfo=UTC)  # a Wednesday
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def go_on(self, **time: float) -> None:
-        self.now += timedelta(**time)
-
-
-class Watched(Scheduler):
-    """A scheduler whose jobs and children only leave their names."""
-
-    def __init__(self, store: Store, clock: Clock, script: str = "pass") -> None:
-        super().__init__(load_settings(), store, clock)
-        self.done: list[str] = []
-        self.script = script
-        self.jobs = [
-            scheduler_module.Job(job.name, job.times, lambda name=job.name: self.done.append(name))  # type: ignore[misc]
-            for job in self.jobs
-        ]
-
-    def launch(self, command: str) -> subprocess.Popen[bytes]:
-        self.done.append(command)
-        return subprocess.Popen([sys.executable, "-S", "-c", self.script])
-
-    def finish_child(self) -> None:
-        assert self.child is not None
-        self.child.wait(20)
-        self.tick()
-        assert self.child is None
-
-
-@contextmanager
-def scheduler(clock: Clock, script: str = "pass") -> Iterator[Watched]:
-    with Store(load_settings().store_address) as store:
-        watched = Watched(store, clock, script)
-        try:
-            yield watched
-        finally:
-            watched.stop()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def empty(tmp_path: Path, mlflow_template: Path) -> Iterator[Path]:
-    """A state root with a table, where nothing was run yet."""
-    with in_force(new_state(tmp_path / "empty", mlflow_template)):
-        yield tmp_path / "empty"
-
-
-def jobs() -> dict[str, JobRecord]:
-    with Store(load_settings().store_address) as store:
-        return {job.name: job for job in JobRecords(store).all()}
-
-
-def incidents() -> list[Incident]:
-    with Store(load_settings().store_address) as store:
-        return Incidents(store).unresolved()
+__all__ = ["clock", "state"]
 
 
 # What is due.
@@ -353,121 +282,6 @@ def test_a_hanging_mlflow_is_given_up_soon(state: Path, clock: Clock, monkeypatc
             assert work.done == ["drift", "performance", "serving"]
 
 
-# Training.
-
-
-def test_the_first_run_is_made_when_there_is_data_and_nothing_registered(empty: Path, clock: Clock) -> None:
-    with scheduler(clock) as work:
-        work.prepare()
-        assert work.done == ["drift", "performance", "serving", "run"]
-
-
-def test_no_first_run_is_made_without_data_until_it_appears(empty: Path, clock: Clock) -> None:
-    table = (empty / "table.csv").rename(empty / "elsewhere.csv")
-    with scheduler(clock) as work:
-        work.prepare()
-        assert "run" not in work.done
-        table.rename(empty / "table.csv")
-        work.look()
-        assert work.done[-1] == "run"
-
-
-def test_a_first_run_that_fails_is_tried_again_only_with_other_data(empty: Path, clock: Clock) -> None:
-    with scheduler(clock, "import sys; sys.exit(2)") as work:
-        work.prepare()
-        work.finish_child()
-        work.look()
-        assert work.done.count("run") == 1
-        assert "exit code 2" in incidents()[0].cause
-        (empty / "table.csv").write_text("size,target\n1,2\n")
-        work.look()
-        assert work.done.count("run") == 2
-
-
-def test_the_model_of_the_sample_gives_way_to_one_of_a_table_of_ones_own(sample: object, tmp_path: Path) -> None:
-    assert isinstance(sample, TrainedState)
-    clock, home = Clock(), copy_of(sample, tmp_path)
-    with in_force(home), scheduler(clock) as work:
-        work.prepare()
-        assert "run" not in work.done
-    tiny_configuration(home)
-    new_table(home)
-    with in_force(home), scheduler(clock) as work:
-        work.prepare()
-        assert work.done == ["run"]
-
-
-def new_table(home: Path) -> None:
-    from tests.tables import small_table
-
-    small_table(300).to_csv(home / "table.csv", index=False)
-
-
-def test_a_child_that_is_killed_is_a_failed_run_and_an_incident(state: Path, clock: Clock) -> None:
-    with scheduler(clock, "import os; os.kill(os.getpid(), 9)") as work:
-        work.train("retrain")
-        work.finish_child()
-        assert jobs()["retrain"].last_status == "failed"
-        assert "killed by signal 9" in incidents()[0].cause
-        work.script = "pass"
-        work.train("retrain")
-        work.finish_child()
-        assert incidents() == []
-
-
-def test_a_training_waits_for_the_one_at_work(state: Path, clock: Clock) -> None:
-    with scheduler(clock) as work:
-        work.prepare()
-        clock.go_on(days=7)
-        with state_lock("pipeline", "main.py run"):
-            work.look()
-            assert "retrain" not in work.done
-        work.look()
-        assert work.done[-1] == "retrain"
-
-
-def test_a_retraining_that_no_schedule_asks_for_is_never_late(
-    state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLOPS_RETRAINING__TRIGGERS", '["drift"]')
-    with scheduler(clock) as work:
-        work.train("retrain")
-        work.finish_child()
-        clock.go_on(days=30)
-        work.watches.begin(clock())
-    assert jobs()["retrain"].next_due_at is None
-    assert incidents() == []
-
-
-def test_a_retraining_interrupted_by_the_end_of_the_scheduler_is_done_again(state: Path, clock: Clock) -> None:
-    with scheduler(clock, "import time; time.sleep(60)") as work:
-        work.train("retrain")
-    assert jobs()["retrain"].last_status == "interrupted"
-    with scheduler(clock) as work:
-        work.prepare()
-        assert work.done[-1] == "retrain"
-
-
-def test_a_retraining_that_took_the_scheduler_with_it_is_not_done_again_at_once(state: Path, clock: Clock) -> None:
-    with Store(load_settings().store_address) as store:
-        JobRecords(store).started("retrain", clock())
-    with scheduler(clock) as work:
-        work.prepare()
-        assert "retrain" not in work.done
-    assert jobs()["retrain"].last_status == "failed"
-
-
-def test_a_child_that_ignores_the_signal_is_killed(state: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_module, "CHILD_STOP_SECONDS", 0.2)
-    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    with scheduler(clock, stubborn) as work:
-        work.train("run")
-        child = work.child
-        assert child is not None
-        work.stop()
-        assert child.returncode in (-signal.SIGKILL, -signal.SIGTERM)
-
-
 # The process.
 
 
@@ -481,6 +295,3 @@ def test_nothing_is_in_the_plan_that_the_scheduler_did_not_verify(state: Path, c
     with scheduler(clock) as work:
         work.prepare()
     assert planned() == "1"
-
-
-Process = Callable[[], subprocess.Popen[bytes]]

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import pytest
 
 from tests.bundles import promote, sample_bundle, sample_row, serve_sample
 from tests.log_reading import logged_lines
+from tests.ports import free_port as free_port
 
 pytestmark = pytest.mark.integration
 
@@ -75,12 +75,6 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) ->
             pass
         time.sleep(0.02)
     pytest.fail(f"not within {seconds:.0f} s: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -258,6 +252,7 @@ def test_gunicorn_by_module_name_needs_no_configuration_of_ours(tmp_path: Path) 
     server = Server(tmp_path, port, process)
     try:
         wait_for(lambda: server.get("/ready")[0] == 200, "a model in service")
+        assert server.get("/health")[1]["model_version"] == "1"
     finally:
         process.terminate()
         process.wait(timeout=10)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.auth import SCOPES, UNMATCHED
+from api.auth import ROUTE_SCOPES, UNMATCHED
 from tests.bundles import serve_sample
 from tests.test_api_routes import look, make_app
 
@@ -70,6 +70,8 @@ def test_the_protocols_are_all_shown() -> None:
 def test_the_table_has_every_route_with_its_scope() -> None:
     rows = re.findall(r"^\| `(?:GET|POST) ([^`]+)` \| .* \| (\w+) \|$", DOCUMENT, re.MULTILINE)
     shown = {path.replace("{", "<").replace("}", ">"): None if scope == "open" else scope for path, scope in rows}
-    documented = {rule: scope for rule, scope in SCOPES.items() if "/versions/" not in rule and "/files/" not in rule}
+    documented = {
+        rule: scope for rule, scope in ROUTE_SCOPES.items() if "/versions/" not in rule and "/files/" not in rule
+    }
     documented.pop(UNMATCHED)
     assert shown == documented

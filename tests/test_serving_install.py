@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import sample_row, serve_sample
-from tests.test_server_process import exchange, free_port, wait_for
+from tests.ports import free_port
+from tests.test_server_process import exchange, wait_for
 
 pytestmark = pytest.mark.integration
 PROJECT = Path(__file__).resolve().parent.parent

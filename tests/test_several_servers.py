@@ -26,7 +26,7 @@ from monitoring.store import Store
 from monitoring.tables import labelled_rows, log_sources, outcomes, predictions, server_hours, window_profiles
 from pipeline.orchestrator import run_now
 from tests.mlflow_servers import MlflowServer, mlflow_database, reach, running
-from tests.postgres import free_port
+from tests.ports import free_port
 from tests.states import environment_of, new_state
 from tests.stores import migrated_postgres
 from tests.tables import small_table

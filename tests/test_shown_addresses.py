@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,8 @@ from monitoring.incidents import Incidents
 from monitoring.store import Store
 from pipeline.scheduler import Scheduler
 from tests.command_line import json_of
+from tests.local_mlflow import failing_server
 from tests.states import state
-from tests.test_mlflow_registry import FakeServer
 
 __all__ = ["state"]
 
@@ -27,15 +25,10 @@ __all__ = ["state"]
 @pytest.fixture
 def failing(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address, with a password, of a tracking server in force that answers 503."""
-    server = HTTPServer(("127.0.0.1", 0), FakeServer)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    address = f"http://alice:s3cretpw@127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("MLOPS_MLFLOW_URI", address)
-    yield address
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with failing_server() as port:
+        address = f"http://alice:s3cretpw@127.0.0.1:{port}"
+        monkeypatch.setenv("MLOPS_MLFLOW_URI", address)
+        yield address
 
 
 def test_a_server_that_fails_shows_its_password_in_no_log_file_status_or_incident(

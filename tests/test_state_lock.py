@@ -71,7 +71,7 @@ def test_looking_who_holds_it_never_keeps_anybody_out(home: Path) -> None:
     """`status` in a loop beside a scheduler that starts."""
     with state_lock("pipeline", "main.py run"):
         pass
-    stop = threading.Event()
+    stop, held = threading.Event(), 0
 
     def look() -> None:
         while not stop.is_set():
@@ -83,11 +83,12 @@ def test_looking_who_holds_it_never_keeps_anybody_out(home: Path) -> None:
     try:
         for _ in range(200):
             with state_lock("pipeline", "main.py run"):
-                pass
+                held += 1
     finally:
         stop.set()
         for watcher in watchers:
             watcher.join()
+    assert held == 200
 
 
 def test_looking_makes_nothing(home: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from monitoring import store as store_module
 from monitoring.store import SILENCE_SECONDS, Store, StoreError
 from tests.logged import Host, count_of, prediction_lines, write_version
 from tests.parts import wait_for
+from tests.small_disks import small_disk
 
 
 def shown(store: Store, name: str) -> str:
@@ -75,28 +74,15 @@ def test_a_migration_waits_for_another_one_however_long_it_takes(
         opened.result(60).close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def test_reading_the_logs_goes_on_where_it_was_when_a_full_disk_has_room_again(
-    small_disk: Path, tmp_path: Path
-) -> None:
+def test_reading_the_logs_goes_on_where_it_was_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
     """The store is a SQLite file there; what did not fit is read again, and counted once."""
-    with Store(f"sqlite:///{small_disk / 'mlops.db'}") as store:
+    with small_disk(tmp_path / "disk", 4 * 2**20) as disk, Store(f"sqlite:///{disk / 'mlops.db'}") as store:
         host = Host(tmp_path, store)
         write_version(host.registry)
         host.log(prediction_lines(200, 1))
         host.ingestion.run_once()
-        ballast = small_disk / "ballast"
-        ballast.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize))
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
         host.log(prediction_lines(3000, 2))
         with pytest.raises(StoreError, match="full"):
             host.ingestion.run_once()
