@@ -11,22 +11,23 @@ from commands.shell import JSON_OPTION, report
 
 #: As in `api.keys`, which is not imported for the sake of `--help` alone.
 SCOPE = click.Choice(["predict", "feedback", "read", "admin"])
-
-
-@click.group()
-def keys() -> None:
-    """The keys of the server: create, list, revoke; in force within a second."""
-
-
-@keys.command("create")
-@click.argument("name")
-@click.option(
+SCOPES_OPTION = click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=SCOPE,
     help="What the key may do; may be given several times; predict when left out. admin may do everything.",
 )
+
+
+@click.group()
+def keys() -> None:
+    """The keys of the server: create, set, list, revoke; in force within a second."""
+
+
+@keys.command("create")
+@click.argument("name")
+@SCOPES_OPTION
 @JSON_OPTION
 def keys_create(name: str, scopes: tuple[Any, ...], as_json: bool) -> None:
     """Make a key and show it, this once."""
@@ -38,7 +39,7 @@ def keys_create(name: str, scopes: tuple[Any, ...], as_json: bool) -> None:
 @keys.command("set")
 @click.argument("name")
 @click.option("--from-env", "variable", required=True, help="The environment variable that holds the key.")
-@click.option("--scope", "scopes", multiple=True, type=SCOPE)
+@SCOPES_OPTION
 @JSON_OPTION
 def keys_set(name: str, variable: str, scopes: tuple[Any, ...], as_json: bool) -> None:
     """Put a key that was made elsewhere in force under this name, in the place of the one it had; for deployments."""

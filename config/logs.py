@@ -102,6 +102,12 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+def _is_told_elsewhere(record: logging.LogRecord) -> bool:
+    """Libraries log the exception with which a signal ends this process as an error of theirs, and raise it again."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is not None and not issubclass(kind, Exception)
+
+
 def configure_logging(
     level: str = "INFO", name: str = "mlops", directory: Path | None = None, *, as_json: bool = False
 ) -> None:
@@ -117,6 +123,7 @@ def configure_logging(
         handler.close()
     for handler in (logging.StreamHandler(sys.stderr), DailyFileHandler(directory or logs_directory(), name)):
         handler.setFormatter(formatter)
+        handler.addFilter(lambda record: not _is_told_elsewhere(record))
         root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(as_json)

@@ -93,3 +93,17 @@ def test_a_file_that_cannot_be_written_costs_the_file_alone(capsys: pytest.Captu
     logging.getLogger().info("and here")
     shown = capsys.readouterr().err
     assert shown.count("still here") == shown.count("and here") == shown.count("cannot be written") == 1
+
+
+def test_the_end_of_the_process_is_no_error_of_the_library_that_it_passes_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("INFO", "trial", tmp_path)
+    for error in (KeyboardInterrupt("asked to end"), ValueError("a fault")):
+        try:
+            raise error
+        except (KeyboardInterrupt, ValueError):
+            logging.getLogger("library").exception("failed")
+    shown = capsys.readouterr().err
+    assert "a fault" in shown
+    assert "asked to end" not in shown
