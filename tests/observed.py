@@ -17,7 +17,6 @@ from monitoring.job_records import JobRecords
 from monitoring.run_records import RunRecords
 from monitoring.store import Store
 from tests.command_line import json_of
-from tests.ports import free_port as free_port
 from tests.traffic import drifted_rows, send_outcomes, serve
 from tests.trained import TrainedState
 

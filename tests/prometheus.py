@@ -19,7 +19,7 @@ import yaml
 
 from config.home import PROJECT_ROOT
 from tests.networks import Host
-from tests.observed import free_port
+from tests.ports import free_port
 
 DOCKER = PROJECT_ROOT / "docker"
 PROMETHEUS = DOCKER / "prometheus"

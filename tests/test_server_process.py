@@ -21,7 +21,7 @@ import pytest
 
 from tests.bundles import promote, sample_bundle, sample_row, serve_sample
 from tests.log_reading import logged_lines
-from tests.ports import free_port as free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

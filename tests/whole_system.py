@@ -34,7 +34,7 @@ from tests.set_clock import SetClock
 from tests.steady_load import Load
 from tests.stoppable_postgres import Cluster, running_cluster
 from tests.tables import small_table
-from tests.test_server_process import free_port
+from tests.ports import free_port
 from tests.trained import FAST, configure
 from tests.watched import Watched
 
