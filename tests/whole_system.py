@@ -29,12 +29,12 @@ from monitoring.prediction_log import PredictionLog
 from tests.logged import prediction_lines
 from tests.networks import Network, two_hosts
 from tests.parts import Part, wait_for
+from tests.ports import free_port
 from tests.prometheus import prometheus
 from tests.set_clock import SetClock
 from tests.steady_load import Load
 from tests.stoppable_postgres import Cluster, running_cluster
 from tests.tables import small_table
-from tests.ports import free_port
 from tests.trained import FAST, configure
 from tests.watched import Watched
 
