@@ -28,8 +28,8 @@ MOST_ROWS = 10_000
 LEAST_MISTAKES = 30
 #: Inverse strength of the penalty.
 _C = 0.1
-#: Newton's steps are few and exact, but the time of each grows with the square of the columns.
-_MOST_NEWTON = 500
+#: Newton's steps are few and exact, but each copies the design, and takes time by the square of its columns.
+_MOST_NEWTON_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def fit_error_model(
         return None
     basis = learn_basis(schema, out_of_fold.inputs, _target(schema, out_of_fold))
     design = basis.design(out_of_fold.inputs)
-    solver = "newton-cholesky" if design.shape[1] <= _MOST_NEWTON else "lbfgs"
+    largest = (len(out_of_fold) + len(held)) * design.shape[1] * design.itemsize
+    solver = "newton-cholesky" if largest <= _MOST_NEWTON_BYTES else "lbfgs"
     model = LogisticRegression(C=_C, solver=solver, max_iter=200, warm_start=True)
     fitted = FittedErrors(basis, model, held.inputs.shape[1], len(schema.classes) == 2)
     model.fit(design, _target(schema, out_of_fold))

@@ -9,7 +9,7 @@ from sklearn.model_selection import cross_val_predict
 from models.error_model import ErrorModel, answer_columns, error_inputs
 from models.runtime import TOLERANCE
 from models.schema import Schema
-from pipeline import error_basis
+from pipeline import error_basis, error_training
 from pipeline.candidates import matrix_pipeline
 from pipeline.error_basis import learn_basis
 from pipeline.error_training import MOST_ROWS, AnsweredRows, fit_error_model, held_out, kept_rows
@@ -35,6 +35,20 @@ def test_onnx_and_scikit_learn_estimate_alike(classes: int) -> None:
         estimates = errors.estimates(matrix, p)
         assert np.max(np.abs(estimates - found[0].estimate(error_inputs(matrix, p)))) < TOLERANCE
         assert estimates.min() >= 0 and estimates.max() <= 1
+
+
+def test_many_rows_are_fitted_in_little_memory_and_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, rows = answered(3_000, 2, 1)
+    held = answered(1_000, 2, 2)[1]
+    estimates = []
+    for limit in (error_training._MOST_NEWTON_BYTES, 0):
+        monkeypatch.setattr(error_training, "_MOST_NEWTON_BYTES", limit)
+        found = fit_error_model(schema, rows, held, len(rows))
+        assert found is not None
+        estimates.append((found[0].model.solver, found[0].estimate(held.inputs)))
+    (exact, first), (frugal, second) = estimates
+    assert (exact, frugal) == ("newton-cholesky", "lbfgs")
+    assert np.max(np.abs(first - second)) < 0.01
 
 
 def test_it_tells_wrong_answers_better_than_the_models_own_probability() -> None:
