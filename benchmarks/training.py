@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -126,15 +127,20 @@ def imports_alone(variables: dict[str, str]) -> int:
 
 
 def peak_memory(arguments: list[str], variables: dict[str, str]) -> int:
-    """Highest sum of resident bytes over the process and all of its descendants, looked at every 20 ms."""
+    """Highest sum of resident bytes over the process and all of its descendants, looked at every 20 ms.
+
+    A descendant counts from the second look on: between fork and exec it shows its parent's memory as its own.
+    """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, *arguments], env=variables, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT
         )
-        peak = 0
+        peak, seen = 0, {process.pid}
         try:
             while process.poll() is None:
-                peak = max(peak, resident_bytes(process.pid))
+                resident = resident_bytes(process.pid)
+                peak = max(peak, sum(size for pid, size in resident.items() if pid in seen))
+                seen = {process.pid, *resident}
                 time.sleep(SAMPLING_SECONDS)
         finally:
             process.terminate()  # only when the benchmark itself is being ended
@@ -145,20 +151,18 @@ def peak_memory(arguments: list[str], variables: dict[str, str]) -> int:
     return peak
 
 
-def resident_bytes(pid: int) -> int:
-    """Of the process and its descendants; those that ended in between count nothing."""
+def resident_bytes(pid: int) -> dict[int, int]:
+    """Of the process and each of its descendants, by their ids; those that ended in between are left out."""
     try:
         parent = psutil.Process(pid)
         processes = [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
-    total = 0
+        return {}
+    sizes = {}
     for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+        with suppress(psutil.NoSuchProcess):
+            sizes[process.pid] = process.memory_info().rss
+    return sizes
 
 
 def tell(text: str) -> None:
