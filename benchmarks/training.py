@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -57,13 +58,18 @@ def seconds(arguments: list[str], variables: dict[str, str]) -> float:
 
 
 def wait_for_pictures(home: Path) -> None:
-    """Nobody waits for a run's pictures, but what is timed next must not share the cores with them."""
+    """Nobody waits for a run's pictures, but what is timed next must not share the cores with their process."""
     deadline = time.monotonic() + 60
-    while any((home / "run" / "pictures").glob("*")):
+    while any(str(home / "run" / "pictures") in argument for argument in all_arguments()):
         if time.monotonic() > deadline:
             raise SystemExit("the pictures of the last run have not been drawn within a minute")
         time.sleep(0.1)
-    time.sleep(1.0)  # and its process ends
+
+
+def all_arguments() -> Iterator[str]:
+    """Of every process of this machine."""
+    for process in psutil.process_iter(["cmdline"]):
+        yield from process.info["cmdline"] or ()
 
 
 def measure_time(home: Path, repeats: int) -> dict[str, Any]:

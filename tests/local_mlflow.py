@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from models.mlflow_connection import MlflowConnection
 from models.mlflow_registry import Registry
 from models.mlflow_runs import RunLog
+from tests.live_server import serving
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +61,6 @@ class FakeServer(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@contextmanager
-def failing_server() -> Iterator[int]:
+def failing_server() -> AbstractContextManager[int]:
     """The port at which a `FakeServer` answers on 127.0.0.1 within the block."""
-    server = HTTPServer(("127.0.0.1", 0), FakeServer)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(HTTPServer(("127.0.0.1", 0), FakeServer))

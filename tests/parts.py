@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,11 +33,11 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) 
         time.sleep(0.05)
 
 
-class Holdable:
+class Holdable(ABC):
     """Whatever takes signals, with all that it has started."""
 
-    def signal(self, number: signal.Signals) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def signal(self, number: signal.Signals) -> None: ...
 
     @contextmanager
     def held_still(self) -> Iterator[None]:

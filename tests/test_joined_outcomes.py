@@ -15,6 +15,7 @@ from monitoring.ids import uuid7
 from monitoring.labelled_rows import label_of
 from monitoring.log_tail import Limits
 from monitoring.outcome_records import counted_outcomes
+from monitoring.prediction_log import PredictionLine
 from monitoring.store import Store
 from tests.logged import (
     DAY,
@@ -158,18 +159,18 @@ def test_fault_25_counts_are_those_of_the_outcomes_in_any_order_of_arrival(store
     host = Host(tmp_path / "a", store, limits=Limits(rows=11))
     write_version(host.registry)
     lines = [line for hour in range(4) for line in prediction_lines(25, hour, NOON + timedelta(hours=hour))]
-    events: list[tuple[object, ...]] = [("row", line) for line in lines]
+    events: list[tuple[str, PredictionLine]] = [("row", line) for line in lines]
     events += [("no" if draw.random() < 0.5 else "yes", line) for line in draw.choices(lines, k=150)]
     draw.shuffle(events)
     for position, (what, line) in enumerate(events):
         if what == "row":
-            host.log([line])  # type: ignore[list-item]
+            host.log([line])
         else:
-            host.feed_back((line.prediction_id, what), moment=NOON + timedelta(seconds=position))  # type: ignore[attr-defined]
+            host.feed_back((line.prediction_id, what), moment=NOON + timedelta(seconds=position))
         if draw.random() < 0.1:
             host.ingestion.run_once()
     host.ingestion.run_once()
-    last = {line.prediction_id: what for what, line in events if what != "row"}  # type: ignore[attr-defined]
+    last = {line.prediction_id: what for what, line in events if what != "row"}
     expected: dict[tuple[object, object], int] = {}
     for line in lines:
         if (actual := last.get(line.prediction_id)) is not None:
